@@ -1,0 +1,1 @@
+"""Trained networks as MONAI Bundles on disk."""

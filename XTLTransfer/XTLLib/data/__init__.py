@@ -1,0 +1,1 @@
+"""files -> cases. Readers of public layouts, geometry and intensity preparation."""

@@ -1,0 +1,72 @@
+"""Reading and writing of image files, with errors that name the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from .volume import Volume, from_sitk, to_sitk
+
+_REMEDY = "Check the file, or export it again as NIfTI, NRRD or MetaImage"
+
+
+def read_volume(path: str | os.PathLike) -> Volume:
+    """Read a 3D image file that SimpleITK knows (NIfTI, NRRD, MetaImage, ...).
+
+    Rescaling stored in the file (NIfTI ``scl_slope``) is applied. A 4D file with one time point is
+    read as 3D.
+
+    Raises
+    ------
+    InputError : the file is missing, unreadable, truncated, not scalar or not 3D.
+    """
+    import SimpleITK
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"the image file {path} does not exist", "Check the path")
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        image = SimpleITK.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise InputError(f"the image file {path} cannot be read ({reason})", _REMEDY) from error
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(
+            f"the image file {path} is not a scalar 3D image "
+            f"({image.GetDimension()}D, {image.GetNumberOfComponentsPerPixel()} values a voxel)",
+            "Give one volume with one value a voxel",
+        )
+    return from_sitk(image, str(path))
+
+
+def read_mask(path: str | os.PathLike) -> Volume:
+    """Read a label file; every value above 0 is foreground (bool array)."""
+    volume = read_volume(path).require_finite()
+    return Volume(volume.array > 0, volume.grid, volume.name)
+
+
+def write_volume(volume: Volume, path: str | os.PathLike) -> None:
+    """Write a volume in the format that the file's ending names; bool is stored as uint8."""
+    import SimpleITK
+
+    try:
+        SimpleITK.WriteImage(to_sitk(volume), str(path), useCompression=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise InputError(
+            f"the image file {path} cannot be written ({reason})",
+            "Check the folder, the free space and the file's ending",
+        ) from error
+
+
+def require_foreground(mask: Volume) -> Volume:
+    """The mask, or InputError when it is empty."""
+    if not np.any(mask.array):
+        raise InputError(f"the mask {mask.name} is empty", "Give a mask with at least one lesion voxel")
+    return mask

@@ -1,0 +1,116 @@
+"""From a case to the array a network sees, and back: working grid and intensities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from .case import Case
+from .geometry import Grid
+from .volume import Volume, resample
+
+_BACKGROUND_FRACTION = 0.02
+_CLIP_PERCENTILES = (0.5, 99.5)
+_SPACING_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a case becomes a network's input; travels with the bundle so that use equals training.
+
+    Attributes
+    ----------
+    channels : names in the order of the network's input channels.
+    reference : the channel whose grid defines the working grid.
+    spacing_mm : working spacing along the axes nearest to L, P, S; None keeps the reference's own.
+    """
+
+    channels: tuple[str, ...]
+    reference: str
+    spacing_mm: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if self.spacing_mm is not None:
+            object.__setattr__(self, "spacing_mm", tuple(float(s) for s in self.spacing_mm))
+        if self.reference not in self.channels:
+            raise InputError(
+                f"the reference channel {self.reference} is not among the channels {self.channels}",
+                "Name one of the channels as the reference",
+            )
+
+    def working_grid(self, reference: Grid) -> Grid:
+        """The grid of the network's input: the reference's axes nearest to L, P, S, at the working spacing."""
+        grid = reference.along_lps()
+        if self.spacing_mm is None or np.allclose(grid.spacing_mm, self.spacing_mm, rtol=_SPACING_TOLERANCE):
+            return grid
+        return grid.with_spacing(self.spacing_mm)
+
+    def __call__(self, case: Case) -> PreparedCase:
+        """Resample the channels in patient space to the working grid and normalise their intensities.
+
+        Raises InputError when a channel is missing, holds NaN or does not overlap the reference.
+        """
+        case.require_channels(self.channels)
+        grid = self.working_grid(case.channels[self.reference].grid)
+        stack = np.stack([resample(case.channels[name], grid).array for name in self.channels]).astype(np.float32)
+        foreground = find_foreground(stack)
+        if not foreground.any():
+            raise InputError(
+                f"{case.channels[self.reference].name} holds no foreground: all its voxels are alike",
+                "Check that the right image was chosen",
+            )
+        for channel in stack:
+            normalise(channel, foreground)
+        return PreparedCase(stack, foreground, grid, case.channels[self.reference].grid)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """A network's input.
+
+    Attributes
+    ----------
+    image : float32 (C, K, J, I) on ``grid``: about zero mean and unit SD in the foreground, 0 outside.
+    foreground : bool (K, J, I).
+    grid : working grid. reference_grid : where results are given.
+    """
+
+    image: np.ndarray
+    foreground: np.ndarray
+    grid: Grid
+    reference_grid: Grid
+
+    def on_reference_grid(self, array: np.ndarray, name: str = "probability") -> Volume:
+        """A float map (K, J, I) on the working grid, resampled linearly to the reference grid."""
+        return resample(Volume(array, self.grid, name), self.reference_grid)
+
+    def mask_on_working_grid(self, mask: Volume) -> np.ndarray:
+        """A binary mask, in patient space on the working grid: bool (K, J, I), by majority of the partial volume."""
+        moved = resample(Volume(mask.array.astype(np.float32), mask.grid, mask.name), self.grid)
+        return moved.array > 0.5
+
+
+def find_foreground(stack: np.ndarray) -> np.ndarray:
+    """Head or brain against background, from channels (C, K, J, I) -> bool (K, J, I).
+
+    A voxel is foreground where any channel exceeds 2 % of that channel's 99.5th percentile; holes
+    (dark fluid) are filled. Meant for images whose background is about zero.
+    """
+    from scipy.ndimage import binary_fill_holes
+
+    foreground = np.zeros(stack.shape[1:], dtype=bool)
+    for channel in stack:
+        foreground |= channel > _BACKGROUND_FRACTION * max(float(np.percentile(channel, 99.5)), 1e-6)
+    return binary_fill_holes(foreground)
+
+
+def normalise(channel: np.ndarray, foreground: np.ndarray) -> None:
+    """In place: clip to the foreground's 0.5-99.5 percentiles, zero mean and unit SD there, 0 outside."""
+    values = channel[foreground]
+    low, high = np.percentile(values, _CLIP_PERCENTILES)
+    np.clip(values, low, high, out=values)
+    channel[...] = 0
+    channel[foreground] = (values - values.mean()) / max(float(values.std()), 1e-6)

@@ -1,0 +1,32 @@
+"""The two ways in which work ends early: bad input, and a user's cancel."""
+
+from __future__ import annotations
+
+
+class XTLError(Exception):
+    """Something a user can put right: says what is wrong, with which file or parameter, and the remedy.
+
+    ``str(error)`` is one line fit for a dialog or for ``xtl: error: ...`` on a terminal.
+
+    Parameters
+    ----------
+    what : what is wrong, naming the file or the parameter, without a full stop at the end.
+    remedy : what the user can do about it, without a full stop at the end.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        self.what = " ".join(str(what).split())
+        self.remedy = " ".join(str(remedy).split())
+        super().__init__(f"{self.what}. {self.remedy}.")
+
+
+class InputError(XTLError):
+    """A file, a parameter or a configuration that cannot be used (exit code 2 on the command line)."""
+
+
+class MissingPackageError(XTLError):
+    """A Python package that the requested work needs is not installed."""
+
+
+class Cancelled(Exception):
+    """The user asked for the running work to stop; nothing is wrong."""

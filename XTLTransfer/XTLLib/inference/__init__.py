@@ -1,0 +1,1 @@
+"""Case + bundle -> probability map, lesions, probabilities."""

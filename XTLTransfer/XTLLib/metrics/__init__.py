@@ -1,0 +1,1 @@
+"""Overlap, lesion-wise and ROC metrics and statistics; pure functions on arrays."""

@@ -1,0 +1,1 @@
+"""Arms x folds x seeds: cross-validation and comparison."""

@@ -1,0 +1,1 @@
+"""Stages and chains: what a set of weights goes through."""
