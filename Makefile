@@ -1,0 +1,49 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set themselves up.
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' Testing/constraints.txt)
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint Testing/constraints.txt
+READY  := $(VENV)/.ready-user
+TESTED := $(VENV)/.ready-test
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo   the whole chain on generated phantoms; ends in build/demo/scene.mrb"
+	@echo "make test   installs what the tests need and runs them"
+	@echo "make lint   ruff over code and tests"
+	@echo "make clean  removes .venv and build"
+
+demo: $(READY)
+	$(BIN)/xtl demo --out build/demo
+
+test: $(TESTED)
+	$(BIN)/ruff check XTLTransfer XTLSegment XTLClassify Testing
+	QT_QPA_PLATFORM=offscreen XTL_HOME=build/test-home $(BIN)/python -m pytest
+
+lint: $(TESTED)
+	$(BIN)/ruff check XTLTransfer XTLSegment XTLClassify Testing
+	$(BIN)/ruff format --check XTLTransfer XTLSegment XTLClassify Testing
+
+clean:
+	rm -rf $(VENV) build
+
+# On a machine without a GPU the CPU build of torch is taken where an index offers one; the general
+# build, larger, serves otherwise.
+$(VENV)/.ready-torch: Testing/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("xtl needs Python 3.10 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 10) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing PyTorch $(TORCH) (some minutes on a slow line) ..."
+	command -v nvidia-smi >/dev/null || $(PIP) "torch==$(TORCH)+cpu" 2>/dev/null || true
+	$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) "torch==$(TORCH)"
+	@touch $@
+
+$(READY): $(VENV)/.ready-torch pyproject.toml
+	@echo "Installing XTL and what it needs ..."
+	$(PIP) --editable ".[scene]"
+	@touch $@
+
+$(TESTED): $(READY)
+	$(PIP) --editable ".[scene,test]"
+	@touch $@
