@@ -1,0 +1,332 @@
+"""The command ``xtl``: parses, calls a room, prints.
+
+Exit codes: 0 success, 2 bad input (one line, no traceback), 130 cancelled, 1 anything unexpected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import __version__
+from .errors import Cancelled, InputError, XTLError
+from .progress import Progress, TerminalSink, json_lines_sink
+
+_ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000"}
+_LAYOUTS = ("mias", "open-ms", "isbi2015", "prostatex", "prostatex-patches", "picai", "csv")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``xtl`` with ``argv`` (default: the process's own arguments) and return the exit code."""
+    if argv is None:
+        _keep_freed_memory()
+        argv = sys.argv[1:]
+    arguments = build_parser().parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except XTLError as error:
+        return _fail(arguments, str(error), 2)
+    except (Cancelled, KeyboardInterrupt):
+        return _fail(arguments, "cancelled", 130)
+    except MemoryError:
+        return _fail(
+            arguments, "the memory of this machine does not suffice. Close other programs or take smaller windows.", 1
+        )
+    except Exception as error:
+        return _fail(arguments, f"unexpected {type(error).__name__}: {error}. Run again with --debug and report it.", 1)
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line's grammar; every sub-command's function stands in ``command``."""
+    parser = _Parser(
+        prog="xtl", description="Transfer learning from mammograms to MRI. Research software, not a medical device."
+    )
+    parser.add_argument("--version", action="version", version=f"xtl {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    demo = _add(commands, "demo", _demo, "the whole chain on generated phantoms, ends in a scene")
+    demo.add_argument("--out", type=Path, default=Path("build/demo"))
+    demo.add_argument(
+        "--weights",
+        type=Path,
+        help="ImageNet state dict for the backbone (torchvision key names); without it both arms start at random",
+    )
+
+    data = _add(commands, "data", _data, "read a public layout into a MONAI Decathlon datalist")
+    data.add_argument("layout", choices=_LAYOUTS)
+    data.add_argument("source", type=Path, metavar="SRC")
+    data.add_argument("--out", type=Path, required=True, metavar="DATALIST.json")
+    data.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the layout, for example target=cancel or rater=staple",
+    )
+    data.add_argument("--validation", type=float, default=0.0, metavar="SHARE", help="share of patients for validation")
+    data.add_argument("--test", type=float, default=0.0, metavar="SHARE", help="share of patients for test")
+    data.add_argument("--seed", type=int, default=0)
+
+    train = _add(commands, "train", _train, "run a chain; its last stage leaves a bundle")
+    train.add_argument("chain", type=Path, metavar="CHAIN.yaml")
+    train.add_argument("--out", type=Path, required=True)
+    train.add_argument("--resume", action="store_true")
+
+    segment = _add(commands, "segment", _segment, "segment MS lesions in one case")
+    _add_case(segment)
+    segment.add_argument(
+        "--threshold", type=float, help="probability from which a voxel counts (default: the bundle's)"
+    )
+    segment.add_argument(
+        "--minimum-volume", type=float, metavar="MM3", help="smallest lesion kept, mm3 (default: the bundle's)"
+    )
+
+    classify = _add(commands, "classify", _classify, "rate prostate findings of one case")
+    _add_case(classify)
+    classify.add_argument(
+        "--findings",
+        type=Path,
+        required=True,
+        help="CSV with ProxID,fid,pos,zone (pos in LPS mm) or finding,r,a,s,zone (RAS mm), or a Markups .mrk.json",
+    )
+    classify.add_argument("--patient", help="the patient's rows in a findings CSV of several patients")
+
+    study = _add(commands, "study", _study, "run arms x folds x seeds and compare them")
+    study.add_argument("study", type=Path, metavar="STUDY.yaml")
+    study.add_argument("--out", type=Path, required=True)
+    study.add_argument("--resume", action="store_true")
+
+    models = _add(commands, "models", _models, "the model library")
+    models.add_argument("action", choices=("list",))
+    return parser
+
+
+def _add(commands, name: str, command: Callable, summary: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(command=command)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--progress",
+        choices=("terminal", "json", "none"),
+        default="terminal",
+        help="json: one JSON object a line on stdout, and the line 'cancel' on stdin stops the work",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _add_case(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument(
+        "--volume",
+        action="append",
+        required=True,
+        metavar="CHANNEL=FILE",
+        help="an image file or DICOM series folder; repeat for every channel",
+    )
+    parser.add_argument("--out", type=Path, required=True)
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from .scene.demo import run_demo
+
+    with _progress(arguments) as progress:
+        result = run_demo(arguments.out, progress=progress, device=arguments.device, weights=arguments.weights)
+    print(result.table_text)
+
+
+def _data(arguments: argparse.Namespace) -> None:
+    from .data.layouts import read_layout
+
+    options = dict(_name_and_value(text, "--option") for text in arguments.option)
+    datalist = read_layout(arguments.layout, arguments.source, **options)
+    if arguments.validation or arguments.test:
+        datalist = datalist.split(arguments.validation, arguments.test, arguments.seed)
+    datalist.save(arguments.out)
+    parts = ", ".join(
+        f"{name} {len(entries)}"
+        for name, entries in (
+            ("training", datalist.training),
+            ("validation", datalist.validation),
+            ("test", datalist.test),
+        )
+        if entries
+    )
+    print(f"{arguments.out}: {len(datalist.entries)} entries of {len(datalist.patients())} patients ({parts})")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from .training.run import run_chain
+    from .transfer.chain import load_chain
+
+    chain = load_chain(arguments.chain)
+    with _progress(arguments) as progress:
+        result = run_chain(chain, arguments.out, resume=arguments.resume, progress=progress, device=arguments.device)
+    print(f"bundle: {result.bundle}", file=_notes(arguments))
+
+
+def _segment(arguments: argparse.Namespace) -> None:
+    from .bundle.load import load_bundle
+    from .data.case import Case
+    from .files import check_output_folder
+    from .inference.segment import segment_case
+    from .scene.folder import write_result_folder
+
+    check_output_folder(arguments.out)
+    bundle = load_bundle(arguments.bundle)
+    case = Case("case", _volumes(arguments.volume), bundle.reference)
+    with _progress(arguments) as progress:
+        result = segment_case(
+            case,
+            bundle,
+            threshold=arguments.threshold,
+            device=arguments.device,
+            minimum_volume_mm3=arguments.minimum_volume,
+            progress=progress.part(0, 0.9),
+        )
+        progress.report("Writing results", 0.9)
+        write_result_folder(result, arguments.out)
+        progress.report("Done", 1.0)
+    total = sum(lesion.volume_mm3 for lesion in result.lesions)
+    print(
+        f"{arguments.out}: {len(result.lesions)} lesions, {total:.0f} mm3. Research software, not a medical device.",
+        file=_notes(arguments),
+    )
+
+
+def _classify(arguments: argparse.Namespace) -> None:
+    from .bundle.load import load_bundle
+    from .data.case import Case
+    from .data.findings import read_findings
+    from .files import check_output_folder
+    from .inference.classify import classify_case
+    from .scene.folder import write_result_folder
+
+    check_output_folder(arguments.out)
+    bundle = load_bundle(arguments.bundle)
+    findings = read_findings(arguments.findings, patient=arguments.patient)
+    case = Case("case", _volumes(arguments.volume), bundle.reference, findings=findings)
+    with _progress(arguments) as progress:
+        result = classify_case(case, bundle, device=arguments.device, progress=progress.part(0, 0.9))
+        progress.report("Writing results", 0.9)
+        write_result_folder(result, arguments.out)
+        progress.report("Done", 1.0)
+    print(
+        f"{arguments.out}: {len(result.findings)} findings rated. Research software, not a medical device.",
+        file=_notes(arguments),
+    )
+
+
+def _study(arguments: argparse.Namespace) -> None:
+    from .study.config import load_study
+    from .study.run import run_study
+
+    study = load_study(arguments.study)
+    with _progress(arguments) as progress:
+        result = run_study(study, arguments.out, resume=arguments.resume, progress=progress, device=arguments.device)
+    print(result.table_text, file=_notes(arguments))
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    from .bundle.library import list_models
+
+    for model in list_models():
+        print(model)
+
+
+# --- what the commands share --------------------------------------------------------------------
+
+
+def _volumes(texts: Sequence[str]) -> dict:
+    from .data.load import read_channel
+
+    volumes = {}
+    for text in texts:
+        channel, path = _name_and_value(text, "--volume")
+        if channel in volumes:
+            raise InputError(f"--volume names the channel {channel} twice", "Give each channel once")
+        volumes[channel] = read_channel(path)
+    return volumes
+
+
+def _name_and_value(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise InputError(f"{option} {text} is not of the form NAME=VALUE", "Write for example FLAIR=flair.nii.gz")
+    return name, value
+
+
+class _progress:
+    """The progress that ``--progress`` asks for; with ``json`` a line ``cancel`` on stdin stops the work."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._mode = arguments.progress
+        self._sink = None
+
+    def __enter__(self) -> Progress:
+        if self._mode == "none":
+            return Progress()
+        if self._mode == "terminal":
+            self._sink = TerminalSink()
+            return Progress(self._sink)
+        cancelled = threading.Event()
+        threading.Thread(target=_wait_for_cancel, args=(cancelled,), daemon=True).start()
+        return Progress(json_lines_sink(), cancelled.is_set)
+
+    def __exit__(self, *_: object) -> None:
+        if self._sink is not None:
+            self._sink.close()
+
+
+def _wait_for_cancel(cancelled: threading.Event) -> None:
+    for line in sys.stdin:
+        if line.strip() == "cancel":
+            cancelled.set()
+            return
+
+
+def _notes(arguments: argparse.Namespace):
+    """Where a closing sentence goes: not among the JSON lines."""
+    return sys.stderr if arguments.progress == "json" else sys.stdout
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"xtl: error: {message}. See {self.prog} --help.\n")
+
+
+def _fail(arguments: argparse.Namespace, message: str, code: int) -> int:
+    if arguments.debug:
+        import traceback
+
+        traceback.print_exc()
+    if arguments.progress == "json":
+        import json
+
+        print(json.dumps({"type": "error", "code": code, "message": message}), flush=True)
+    print(f"xtl: error: {message}" if code != 130 else "xtl: cancelled", file=sys.stderr)
+    return code
+
+
+def _keep_freed_memory() -> None:
+    """Start this process anew with glibc told to keep freed pages.
+
+    Large tensors are freed and asked for at every layer; returning their pages to the system each time
+    costs a good part of the time of a training step on CPU. The setting is read before Python starts,
+    hence the new start, before anything heavy is imported.
+    """
+    if sys.platform != "linux" or any(name in os.environ for name in _ALLOCATOR):
+        return
+    os.execve(sys.executable, [sys.executable, "-m", "XTLLib.cli", *sys.argv[1:]], {**os.environ, **_ALLOCATOR})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
