@@ -1,0 +1,113 @@
+"""AUC and its patient bootstrap against scikit-learn, scipy and arguments from design."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from XTLLib.errors import InputError
+from XTLLib.metrics.roc import auc, auc_difference, auc_interval
+
+
+def test_hand_worked_example_with_a_tie():
+    # pairs (0.8 > 0.3), (0.8 > 0.5), (0.5 > 0.3) in order, (0.5 = 0.5) tied: 3.5 of 4
+    assert auc([0.8, 0.5, 0.3, 0.5], [1, 1, 0, 0]) == pytest.approx(3.5 / 4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
+def test_agrees_with_scikit_learn_and_mann_whitney(pairs):
+    from scipy.stats import mannwhitneyu
+    from sklearn.metrics import roc_auc_score
+
+    scores, truth = np.array([p[0] for p in pairs], float), np.array([p[1] for p in pairs])
+    if truth.all() or not truth.any():
+        with pytest.raises(InputError, match="one class"):
+            auc(scores, truth)
+        return
+    assert auc(scores, truth) == pytest.approx(roc_auc_score(truth, scores))
+    u = mannwhitneyu(scores[truth], scores[~truth]).statistic
+    assert auc(scores, truth) == pytest.approx(u / (truth.sum() * (~truth).sum()))
+
+
+def _sample(patients=120, separation=1.0, seed=0):
+    generator = np.random.default_rng(seed)
+    truth = generator.random(patients) < 0.3
+    return generator.normal(truth * separation), truth, [f"patient{n}" for n in range(patients)]
+
+
+def test_interval_agrees_with_the_hanley_mcneil_formula():
+    scores, truth, patients = _sample(400)
+    result = auc_interval(scores, truth, patients)
+    a, m, n = result.auc, result.positives, result.negatives
+    q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
+    error = np.sqrt((a * (1 - a) + (m - 1) * (q1 - a * a) + (n - 1) * (q2 - a * a)) / (m * n))
+    assert result.low < a < result.high
+    assert (result.high - result.low) / (2 * 1.96) == pytest.approx(error, rel=0.15)
+    assert result == auc_interval(scores, truth, patients)  # same seed, same interval
+
+
+def test_interval_equals_a_plain_bootstrap_written_out():
+    from sklearn.metrics import roc_auc_score
+
+    scores, truth, _ = _sample(60)
+    patients = np.repeat(np.arange(30), 2)
+    result = auc_interval(scores, truth, patients.tolist(), draws=2000)
+    generator, values = np.random.default_rng(5), []
+    while len(values) < 2000:
+        rows = np.concatenate([np.flatnonzero(patients == p) for p in generator.integers(0, 30, 30)])
+        if 0 < truth[rows].sum() < rows.size:
+            values.append(roc_auc_score(truth[rows], scores[rows]))
+    assert (result.low, result.high) == pytest.approx(tuple(np.quantile(values, (0.025, 0.975))), abs=0.02)
+
+
+def test_repeated_findings_of_one_patient_add_no_certainty():
+    scores, truth, patients = _sample(100)
+    once = auc_interval(scores, truth, patients, seed=3)
+    fourfold = auc_interval(np.tile(scores, 4), np.tile(truth, 4), patients * 4, seed=3)
+    assert (fourfold.low, fourfold.high) == pytest.approx((once.low, once.high), abs=1e-9)
+
+
+def test_difference_of_equal_arms_is_zero_and_of_unequal_arms_is_seen():
+    scores, truth, patients = _sample(200)
+    same = auc_difference(scores, 2 * scores + 1, truth, patients, draws=1000)
+    assert (same.difference, same.low, same.high, same.p_value) == (0.0, 0.0, 0.0, 1.0)
+    noise = np.random.default_rng(9).normal(size=200)
+    better = auc_difference(scores, noise, truth, patients, draws=1000)
+    assert better.difference == pytest.approx(auc(scores, truth) - auc(noise, truth))
+    assert better.low > 0 and better.p_value < 0.05
+    worse = auc_difference(noise, scores, truth, patients, draws=1000)
+    assert (worse.low, worse.high) == pytest.approx((-better.high, -better.low))
+    assert worse.p_value == better.p_value
+
+
+def test_pairing_narrows_the_difference_of_correlated_arms():
+    scores, truth, patients = _sample(200)
+    nearly = scores + np.random.default_rng(1).normal(scale=0.1, size=200)
+    paired = auc_difference(scores, nearly, truth, patients, draws=2000)
+    single = auc_interval(scores, truth, patients, draws=2000)
+    assert paired.high - paired.low < 0.3 * (single.high - single.low)
+
+
+def test_ten_thousand_draws_are_quick():
+    import time
+
+    scores, truth, patients = _sample(264)
+    began = time.perf_counter()
+    auc_difference(scores, -scores, truth, patients)
+    assert time.perf_counter() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "words"),
+    [([1, 2], [1, 0, 1], "2 scores"), ([1, np.nan], [1, 0], "NaN"), ([1, 2], [2, 0], "other than"), ([1], [1], "one")],
+)
+def test_bad_input_is_refused(scores, truth, words):
+    with pytest.raises(InputError, match=words):
+        auc(scores, truth)
+
+
+def test_patients_must_be_named_for_every_finding():
+    with pytest.raises(InputError, match="patients for"):
+        auc_interval([1, 2, 3], [0, 1, 1], ["a", "b"])

@@ -1,0 +1,49 @@
+"""Connected components with a stated connectivity."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import InputError
+
+CONNECTIVITIES = (6, 18, 26)
+
+
+def label_components(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, int]:
+    """Number the connected components of a 3D mask.
+
+    Parameters
+    ----------
+    mask : (K, J, I) bool.
+    connectivity : 6 (shared faces), 18 (faces and edges) or 26 (faces, edges and corners).
+
+    Returns
+    -------
+    int32 array (K, J, I) with 0 outside and 1..n inside, and n.
+    """
+    if connectivity not in CONNECTIVITIES:
+        raise InputError(f"a connectivity of {connectivity}", "Choose 6, 18 or 26")
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        mask = mask > 0
+    box = bounding_box(mask)
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    if box is None:
+        return labels, 0
+    from scipy.ndimage import generate_binary_structure, label
+
+    structure = generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
+    count = label(mask[box], structure, output=labels[box])
+    return labels, int(count)
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
+    """The smallest box of slices that holds every True voxel of a mask with any number of axes; None when empty."""
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        inside = np.flatnonzero(mask.any(axis=others))
+        if inside.size == 0:
+            return None
+        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
+    return tuple(box)
