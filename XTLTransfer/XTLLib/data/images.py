@@ -70,3 +70,12 @@ def require_foreground(mask: Volume) -> Volume:
     if not np.any(mask.array):
         raise InputError(f"the mask {mask.name} is empty", "Give a mask with at least one lesion voxel")
     return mask
+
+
+def read_image(path: str | os.PathLike) -> Volume:
+    """Read an image file, or a folder that holds one DICOM series (of several b-values, the highest)."""
+    if Path(path).is_dir():
+        from .dicom import read_series_folder
+
+        return read_series_folder(path)
+    return read_volume(path)

@@ -1,0 +1,97 @@
+"""Tables that people type: CSV with a byte-order mark, semicolons, blanks and columns named almost right."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes
+    ----------
+    where : "file, line 7", for messages.
+    values : column -> text without blanks at the ends.
+    """
+
+    where: str
+    values: dict[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        return self.values[column]
+
+    def get(self, column: str) -> str:
+        """The text in a column, "" when the table does not have it."""
+        return self.values.get(column, "")
+
+
+def read_table(path: str | os.PathLike, required: Iterable[str] = ()) -> list[Row]:
+    """Read a CSV or TSV file with a header line; the delimiter (comma, semicolon, tab) is told from the header.
+
+    Empty lines are skipped; a UTF-8 byte-order mark is dropped; newlines inside quotes are kept.
+
+    Raises
+    ------
+    InputError : the file is missing, empty, not text, lacks a required column (the nearest column
+        that it has is named), names a column twice, or has a line with too many values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"the table {path} does not exist", "Check the path")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"the table {path} is not UTF-8 text", "Save it as CSV in UTF-8") from error
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    if not header:
+        raise InputError(f"the table {path} is empty", "Give a table with a header line")
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    columns: list[str] = []
+    rows = []
+    for cells in reader:
+        cells = [cell.strip() for cell in cells]
+        if not any(cells):
+            continue
+        if not columns:
+            columns = cells
+            _check_columns(path, columns, required)
+            continue
+        where = f"{path}, line {reader.line_num}"
+        if len(cells) > len(columns) and any(cells[len(columns) :]):
+            raise InputError(
+                f"{where} has {len(cells)} values for {len(columns)} columns", "Quote values that hold the delimiter"
+            )
+        cells += [""] * (len(columns) - len(cells))
+        rows.append(Row(where, dict(zip(columns, cells))))
+    return rows
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that looks most like ``name``, for "did you mean"; "" when none does."""
+    by_lower = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else ""
+
+
+def _check_columns(path: Path, columns: list[str], required: Iterable[str]) -> None:
+    named = [column for column in columns if column]
+    twice = sorted({column for column in named if named.count(column) > 1})
+    if twice:
+        raise InputError(f"the table {path} has the column {twice[0]} twice", "Name every column once")
+    for column in required:
+        if column not in named:
+            close = nearest(column, named)
+            raise InputError(
+                f"the table {path} has no column {column} (it has: {', '.join(named)})",
+                f"Rename the column {close} to {column}" if close else f"Add the column {column}",
+            )
