@@ -1,0 +1,88 @@
+"""What inference gives back: everything the scene, the tables and the report are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..data.case import Case, Finding
+from ..data.volume import Volume
+
+RESEARCH_NOTE = "Research software, not a medical device"
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """A connected region of lesion voxels, one row of a lesion table.
+
+    Attributes
+    ----------
+    identifier : 1 for the largest lesion, then by decreasing volume; the value in the label map.
+    position_ras : (r, a, s) in mm, the mean of the voxel centres (not weighted by probability).
+    volume_mm3 : voxel count times voxel volume.
+    longest_diameter_mm : largest distance between two points of the lesion's voxels, corners included.
+    mean_probability, maximum_probability : over the lesion's voxels, 0 to 1.
+    """
+
+    identifier: int
+    position_ras: tuple[float, float, float]
+    volume_mm3: float
+    longest_diameter_mm: float
+    mean_probability: float
+    maximum_probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationResult:
+    """The lesions of a case.
+
+    Attributes
+    ----------
+    probability : float32 (K, J, I) on the reference grid, 0 to 1.
+    label : int32 (K, J, I) on the same grid, 0 outside, a lesion's identifier inside.
+    lesions : by decreasing volume; empty when nothing reached the threshold.
+    threshold : smallest probability of a lesion voxel.
+    minimum_volume_mm3 : smaller components were dropped.
+    case : what it was computed from. bundle_name : what it was computed with.
+    """
+
+    probability: Volume
+    label: Volume
+    lesions: tuple[Lesion, ...]
+    threshold: float
+    case: Case
+    bundle_name: str
+    minimum_volume_mm3: float = 0.0
+
+
+@dataclass(frozen=True)
+class RatedFinding:
+    """A finding with the probability that it is clinically significant cancer, one row of a lesion table.
+
+    Attributes
+    ----------
+    row : 1..n in the order given; the value of the finding's ball in the label map.
+    finding : the point and its zone. probability : 0 to 1.
+    """
+
+    row: int
+    finding: Finding
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationResult:
+    """The rated findings of a case.
+
+    Attributes
+    ----------
+    findings : in the order in which they were given.
+    label : int32 (K, J, I) on the reference grid, a ball at each finding with its row as value.
+    probability : float32 on the same grid, the same balls with the probability as value, 0 outside.
+    case : what it was computed from. bundle_name : what it was computed with.
+    """
+
+    findings: tuple[RatedFinding, ...]
+    label: Volume
+    probability: Volume
+    case: Case
+    bundle_name: str
