@@ -1,0 +1,88 @@
+"""The 2D convolutional networks that travel through a chain."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .spec import BACKBONES
+
+__all__ = ["BACKBONES", "Backbone", "build_backbone", "initialise"]
+
+_HOMES = {
+    "mobilenet_v2": ("mobilenet", "MobileNetV2"),
+    "squeezenet1_0": ("squeezenet", "SqueezeNet10"),
+    "resnet18": ("resnet", "ResNet18"),
+    "resnet50": ("resnet", "ResNet50"),
+    "densenet121": ("densenet", "DenseNet121"),
+    "vgg16_bn": ("vgg", "VGG16BN"),
+}
+
+
+class Backbone(nn.Module):
+    """A convolutional encoder without a classifier; parameter names are those of torchvision.
+
+    The modules are 2D as built; ``conversion.inflate`` returns a copy whose modules are 3D, and the same
+    ``forward`` serves both. All pooling is done by modules, so that a conversion is a walk over modules.
+
+    Attributes
+    ----------
+    name : one of ``BACKBONES``.
+    in_channels : channels of the input (3: RGB).
+    stage_channels : channels of each stage's output, finest first.
+    stage_strides : cumulative stride of each stage's output, (h, w), or (d, h, w) after conversion.
+    plan : the ``DepthPlan`` of a converted backbone, None in 2D.
+    classifier_prefixes : parameter names of the classifier, which a weights file may hold and a backbone drops.
+    """
+
+    name = ""
+    stage_channels: tuple[int, ...] = ()
+    classifier_prefixes: tuple[str, ...] = ("classifier.",)
+    _halvings: tuple[int, ...] = (1, 2, 3, 4, 5)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_channels = 3
+        self.stage_strides: tuple[tuple[int, ...], ...] = tuple((2**n, 2**n) for n in self._halvings)
+        self.plan = None
+
+    @property
+    def halvings(self) -> int:
+        """How often the deepest stage has been halved in plane."""
+        return self._halvings[-1]
+
+    @property
+    def stage_levels(self) -> tuple[int, ...]:
+        """For each stage, how often its output has been halved in plane."""
+        return self._halvings
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, C, H, W), or (N, C, D, H, W) after conversion -> the stages' outputs, finest first."""
+        raise NotImplementedError
+
+
+def build_backbone(name: str) -> Backbone:
+    """A 2D backbone with random weights (from torch's global random state), RGB input, float32."""
+    if name not in _HOMES:
+        raise InputError(f"the backbone {name!r} is not known", f"Choose one of {', '.join(BACKBONES)}")
+    module, kind = _HOMES[name]
+    backbone = getattr(import_module(f".{module}", __package__), kind)()
+    initialise(backbone)
+    return backbone
+
+
+@torch.no_grad()
+def initialise(module: nn.Module) -> None:
+    """Random weights: He et al. 2015 (fan out) for convolutions, identity for BatchNorm, in 2D and 3D."""
+    for part in module.modules():
+        if isinstance(part, (nn.Conv2d, nn.Conv3d)):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            part.reset_running_stats()
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)

@@ -1,0 +1,54 @@
+"""A classification network on a 2D or a volumetric backbone."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .backbones import Backbone, initialise
+
+
+class ClassificationNetwork(nn.Module):
+    """Backbone, global average of its deepest stage, dropout, one linear layer.
+
+    Parameters
+    ----------
+    backbone : 2D, for images (N, 3, H, W), or converted, for patches (N, C, K, J, I).
+    out_channels : number of logits.
+    dropout : probability of dropping a feature before the linear layer.
+    input_scale : factor by which the input is enlarged in plane (linear interpolation) before the
+        backbone, so that a 32 x 32 patch is more than one position of a stride-32 stage.
+    """
+
+    def __init__(
+        self, backbone: Backbone, out_channels: int = 1, dropout: float = 0.0, input_scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.input_scale = float(input_scale)
+        self.head = nn.Sequential(
+            OrderedDict(dropout=nn.Dropout(dropout), linear=nn.Linear(backbone.stage_channels[-1], out_channels))
+        )
+        initialise(self.head)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, 3, H, W) or patches (N, C, K, J, I) -> logits (N, out_channels)."""
+        return self.head(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The global average of the deepest stage: (N, channels)."""
+        deepest = self.backbone(self._enlarged(x))[-1]
+        return deepest.flatten(2).mean(2)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters by what they are: "encoder" (pretrained) and "head" (new)."""
+        return {"encoder": list(self.backbone.parameters()), "head": list(self.head.parameters())}
+
+    def _enlarged(self, x: Tensor) -> Tensor:
+        if self.input_scale == 1:
+            return x
+        size = [*x.shape[2:-2], *(max(1, round(n * self.input_scale)) for n in x.shape[-2:])]
+        mode = "bilinear" if x.ndim == 4 else "trilinear"
+        return F.interpolate(x, size=size, mode=mode, align_corners=False)

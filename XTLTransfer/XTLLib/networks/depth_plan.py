@@ -1,0 +1,67 @@
+"""Where a volumetric network looks and pools along depth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .backbones import Backbone
+
+# Depth joins in when its spacing is less than this many times the in-plane spacing of the level.
+_ANISOTROPY = 2.0
+# A kernel wider than this in plane is inflated to this many slices only: a 7x7 kernel stacked 7 times
+# would average 7 slices from the first layer on, which wipes small lesions out, at seven times the cost.
+_LARGEST_DEPTH_KERNEL = 3
+# Depth is not halved below this many slices.
+_SMALLEST_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class DepthPlan:
+    """Depth kernels and depth strides of a converted backbone, by level (number of in-plane halvings before).
+
+    Attributes
+    ----------
+    kernels : for each level, the largest kernel along depth: 1 (slices stay apart) or 3. A 2D kernel of
+        size k gets min(k, this) planes.
+    strides : for each in-plane halving, the stride along depth: 1 or 2.
+    """
+
+    kernels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @classmethod
+    def from_spacing(
+        cls,
+        spacing_mm: tuple[float, float, float] | None,
+        shape: tuple[int, int, int] | None,
+        backbone: Backbone,
+    ) -> DepthPlan:
+        """The plan for inputs of a spacing and a shape.
+
+        Thick slices (0.5 x 0.5 x 3 mm) are neither pooled nor mixed along depth until the in-plane spacing
+        of the level has come within a factor of 2 of the slice distance; a single slice never is.
+
+        Parameters
+        ----------
+        spacing_mm : (x, y, z) along (i, j, k), z being depth; None means equal.
+        shape : (K, J, I) of the input; None means large.
+        backbone : tells the number of halvings.
+        """
+        x, y, z = spacing_mm or (1.0, 1.0, 1.0)
+        in_plane, slices = math.sqrt(x * y), math.inf if shape is None else shape[0]
+        kernels, strides = [], []
+        for level in range(backbone.halvings + 1):
+            joins = slices > 1 and z < _ANISOTROPY * in_plane
+            kernels.append(_LARGEST_DEPTH_KERNEL if joins else 1)
+            if level == backbone.halvings:
+                break
+            strides.append(2 if joins and slices >= _SMALLEST_DEPTH else 1)
+            in_plane *= 2
+            z *= strides[-1]
+            slices = slices if slices == math.inf else math.ceil(slices / strides[-1])
+        return cls(tuple(kernels), tuple(strides))
+
+    def depth_stride(self, halvings: int) -> int:
+        """Cumulative stride along depth after a number of in-plane halvings."""
+        return math.prod(self.strides[:halvings])
