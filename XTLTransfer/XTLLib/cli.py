@@ -246,14 +246,14 @@ def _models(arguments: argparse.Namespace) -> None:
 
 
 def _volumes(texts: Sequence[str]) -> dict:
-    from .data.load import read_channel
+    from .data.images import read_image
 
     volumes = {}
     for text in texts:
         channel, path = _name_and_value(text, "--volume")
         if channel in volumes:
             raise InputError(f"--volume names the channel {channel} twice", "Give each channel once")
-        volumes[channel] = read_channel(path)
+        volumes[channel] = read_image(path)
     return volumes
 
 
