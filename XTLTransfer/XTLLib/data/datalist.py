@@ -135,7 +135,7 @@ class Datalist:
         digest.update(json.dumps([self.task, self.channels, self.reference]).encode())
         for part in PARTS:
             for entry in getattr(self, part):
-                finding = entry.finding and [entry.finding.position_ras, entry.finding.zone]
+                finding = entry.finding and [*map(float, entry.finding.position_ras), entry.finding.zone]
                 label = "mask" if isinstance(entry.label, str) else entry.label
                 facts = [part, entry.patient, entry.case, label, finding, entry.row, sorted(entry.attributes.items())]
                 digest.update(json.dumps(facts).encode())

@@ -1,0 +1,208 @@
+"""Patches around findings: what a classification network sees."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from ..errors import InputError
+from .case import Case, Finding
+from .datalist import Datalist, Entry
+from .geometry import Grid
+from .stored_patches import load_stored_patch, state_of
+from .volume import Volume
+
+INTENSITIES = ("rank", "robust")
+_FOREGROUND_FRACTION = 0.02
+_CLIP_PERCENTILES = (0.5, 99.5)
+_MOST_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class PatchSpec:
+    """How a finding becomes a network's input; travels with the bundle so that use equals training.
+
+    Attributes
+    ----------
+    channels : names in the order of the network's input channels.
+    shape : (K, J, I) samples; K runs to superior, J to posterior, I to left.
+    size_mm : channel -> extent (x, y, z) in mm along the reference's axes nearest to L, P, S. Channels
+        may differ: a wide view of diffusion beside a narrow one of anatomy.
+    intensity : "rank", the fraction (0..1) of the volume's voxels that are not brighter; or "robust",
+        clipped to the 0.5-99.5 percentiles of the foreground, zero mean and unit SD there.
+    reference : the channel whose axes orient the patch.
+    """
+
+    channels: tuple[str, ...]
+    shape: tuple[int, int, int]
+    size_mm: Mapping[str, tuple[float, float, float]]
+    intensity: str = "rank"
+    reference: str = "T2W"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        sizes = {name: tuple(float(mm) for mm in size) for name, size in self.size_mm.items()}
+        object.__setattr__(self, "size_mm", sizes)
+        if self.reference not in self.channels:
+            raise InputError(
+                f"the patch's reference {self.reference} is not among its channels ({', '.join(self.channels)})",
+                "Name one of the channels as the reference",
+            )
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise InputError(f"the patch's shape is {self.shape}", "Give three counts (K, J, I) of at least 1")
+        for name in self.channels:
+            if len(sizes.get(name, ())) != 3 or min(sizes[name]) <= 0:
+                raise InputError(f"the patch's size_mm for {name} is {sizes.get(name)}", "Give three extents in mm")
+        if self.intensity not in INTENSITIES:
+            raise InputError(f"the patch's intensity is {self.intensity}", f"Use one of: {', '.join(INTENSITIES)}")
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> PatchSpec:
+        """The inverse of ``to_dict``. Raises InputError for missing or unknown keys."""
+        names = {field.name for field in fields(cls)}
+        wrong = sorted(set(values) ^ names)
+        if wrong:
+            problem = "has the unknown key" if wrong[0] in values else "lacks the key"
+            raise InputError(f"the patch description {problem} {wrong[0]}", f"Its keys are: {', '.join(sorted(names))}")
+        return cls(**values)
+
+
+class PatchSource:
+    """A case made ready for many patches: what costs the whole volume is done once, at the first patch.
+
+    Raises InputError when a channel is missing, holds NaN or does not overlap the reference.
+    """
+
+    def __init__(self, case: Case, spec: PatchSpec) -> None:
+        case.require_channels(spec.channels)
+        self._case = case
+        self._spec = spec
+        grid = case.channels[spec.reference].grid.along_lps()
+        self._axes = grid.ijk_to_ras[:3, :3] / np.array(grid.spacing_mm)
+        self._intensities = {}
+
+    def patch(self, finding: Finding) -> np.ndarray:
+        """float32 (C, K, J, I) centred on the finding; see extract_patch."""
+        return np.stack([self._channel(name, finding) for name in self._spec.channels])
+
+    def _channel(self, name: str, finding: Finding) -> np.ndarray:
+        from scipy.ndimage import map_coordinates
+
+        volume = self._case.channels[name]
+        centre = np.asarray(finding.position_ras, dtype=float)
+        if not volume.grid.contains(centre):
+            at = ", ".join(f"{mm:.1f}" for mm in centre)
+            raise InputError(
+                f"the finding {finding.identifier} at ({at}) mm RAS lies outside {volume.name} ({name})",
+                "Check the finding's position (RAS or LPS, mm) and that it belongs to this patient",
+            )
+        samples, blocks = self._sample_points(volume.grid, self._spec.size_mm[name])
+        ijk = volume.grid.ras_to_index(centre + samples)
+        if self._spec.shape[0] == 1:
+            ijk += self._shift_to_slice(volume.grid, centre)
+        lows = np.clip(np.floor(ijk.reshape(-1, 3).min(0)).astype(int), 0, np.array(volume.grid.shape[::-1]) - 1)
+        highs = np.clip(np.ceil(ijk.reshape(-1, 3).max(0)).astype(int), 0, np.array(volume.grid.shape[::-1]) - 1)
+        box = tuple(slice(low, high + 1) for low, high in zip(lows[::-1], highs[::-1]))
+        if name not in self._intensities:
+            self._intensities[name] = _intensity_map(volume, self._spec.intensity)
+        values = self._intensities[name](volume.array[box])
+        coordinates = np.moveaxis((ijk - lows)[..., ::-1], -1, 0)
+        # Samples beyond the volume repeat its edge: a finding near the last slice still has a whole patch.
+        fine = map_coordinates(values, coordinates, order=1, mode="nearest")
+        patch = fine.reshape(blocks).mean(axis=(1, 3, 5)).astype(np.float32)
+        if float(np.ptp(patch)) < 1e-6:
+            raise InputError(
+                f"{volume.name} ({name}) is constant around the finding {finding.identifier}",
+                "Check the finding's position and the image",
+            )
+        return patch
+
+    def _sample_points(self, grid: Grid, size_mm: tuple[float, float, float]) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Offsets (K', J', I', 3) in RAS mm from the centre, and the shape that gathers K' J' I' into blocks.
+
+        A patch that is coarser than the volume averages several samples a voxel, against aliasing.
+        """
+        steps = np.array(size_mm) / np.array(self._spec.shape[::-1])
+        voxels_per_mm = np.linalg.norm(np.linalg.inv(grid.ijk_to_ras[:3, :3]) @ self._axes, axis=0)
+        factors = np.clip(np.round(steps * voxels_per_mm), 1, _MOST_SAMPLES).astype(int)
+        if self._spec.shape[0] == 1:
+            factors[2] = 1  # a patch of one slice is one slice of the image
+        counts = np.array(self._spec.shape[::-1]) * factors
+        x, y, z = (
+            (np.arange(count) - (count - 1) / 2) * step / factor for count, step, factor in zip(counts, steps, factors)
+        )
+        zyx = np.meshgrid(z, y, x, indexing="ij")
+        offsets = np.stack(zyx[::-1], axis=-1) @ self._axes.T
+        k, j, i = self._spec.shape
+        return offsets, (k, factors[2], j, factors[1], i, factors[0])
+
+    def _shift_to_slice(self, grid: Grid, centre: np.ndarray) -> np.ndarray:
+        """The move (di, dj, dk) of the centre onto the nearest slice of this volume."""
+        directions = grid.ijk_to_ras[:3, :3] / np.array(grid.spacing_mm)
+        axis = int(np.argmax(np.abs(directions.T @ self._axes[:, 2])))
+        shift = np.zeros(3)
+        index = grid.ras_to_index(centre)[axis]
+        shift[axis] = round(float(index)) - index
+        return shift
+
+
+def extract_patch(case: Case, finding: Finding, spec: PatchSpec, prepared: PatchSource | None = None) -> np.ndarray:
+    """The patch of a finding, sampled linearly in patient space: float32 (C, K, J, I).
+
+    The patch's axes are those of the reference channel nearest to L, P, S, for every channel. A patch of
+    one slice (K = 1) is taken in the slice of each volume that lies nearest to the finding.
+
+    Parameters
+    ----------
+    prepared : the PatchSource of this case and spec, when several findings are asked for.
+
+    Raises
+    ------
+    InputError : the finding lies outside a channel's field of view, or a channel is constant around it.
+    """
+    return (prepared or PatchSource(case, spec)).patch(finding)
+
+
+def load_patch(entry: Entry, datalist: Datalist, spec: PatchSpec) -> np.ndarray:
+    """The patch of a datalist's entry: float32 (C, K, J, I), from a patch file or from its volumes.
+
+    A channel that a patch file lacks for this finding is constant 0.5, the middle of the rank range.
+    """
+    if entry.row is not None:
+        return load_stored_patch(entry, spec)
+    if entry.finding is None:
+        raise InputError(f"the case {entry.case} of the datalist {datalist.name} has no finding", "Give its position")
+    needed = tuple((name, path, state_of(path)) for name, path in entry.images.items())
+    return _source(needed, datalist.reference, json.dumps(spec.to_dict())).patch(entry.finding)
+
+
+@functools.lru_cache(maxsize=2)
+def _source(images: tuple[tuple[str, str, int], ...], reference: str, spec: str) -> PatchSource:
+    """The latest cases stay in memory: findings of one patient follow each other in a datalist."""
+    from .images import read_image
+
+    channels = {name: read_image(path) for name, path, _ in images}
+    return PatchSource(Case("", channels, reference), PatchSpec.from_dict(json.loads(spec)))
+
+
+def _intensity_map(volume: Volume, kind: str):
+    """A function from values of the volume to the network's intensities."""
+    if kind == "rank":
+        ordered = np.sort(volume.array, axis=None)
+        return lambda values: np.searchsorted(ordered, values, side="right") / ordered.size
+    foreground = volume.array[volume.array > _FOREGROUND_FRACTION * max(float(np.percentile(volume.array, 99.5)), 1e-6)]
+    if foreground.size == 0:
+        raise InputError(f"{volume.name} holds no foreground", "Check that the right image was chosen")
+    low, high = np.percentile(foreground, _CLIP_PERCENTILES)
+    clipped = np.clip(foreground.astype(np.float64), low, high)
+    mean, deviation = float(clipped.mean()), max(float(clipped.std()), 1e-6)
+    return lambda values: (np.clip(values.astype(np.float64), low, high) - mean) / deviation
