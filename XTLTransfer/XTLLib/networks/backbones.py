@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .spec import BACKBONES
 
-__all__ = ["BACKBONES", "Backbone", "build_backbone", "initialise"]
+__all__ = ["BACKBONES", "Backbone", "SequentialBackbone", "build_backbone", "initialise"]
 
 _HOMES = {
     "mobilenet_v2": ("mobilenet", "MobileNetV2"),
@@ -62,6 +62,21 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, C, H, W), or (N, C, D, H, W) after conversion -> the stages' outputs, finest first."""
         raise NotImplementedError
+
+
+class SequentialBackbone(Backbone):
+    """A backbone whose layers stand in a row, ``self.features``; a stage ends at each index of ``_ends``."""
+
+    features: nn.Sequential
+    _ends: tuple[int, ...] = ()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        stages = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self._ends:
+                stages.append(x)
+        return stages
 
 
 def build_backbone(name: str) -> Backbone:

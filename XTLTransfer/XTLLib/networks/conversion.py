@@ -53,7 +53,8 @@ def inflate(
     statistics are copied; pooling gets the plan's depth. The three RGB kernels of the first convolution
     are averaged, repeated for ``in_channels`` and rescaled by 3 / in_channels. So an input that is
     constant along depth and equal in all channels gives the 2D network's response to that grey image,
-    which the self-test checks on the whole network.
+    which the self-test checks on the whole network. BatchNorm of the copy learns statistics, whatever the
+    policy of the source.
 
     Raises
     ------
@@ -78,6 +79,7 @@ def inflate(
             _replace(volumetric, name, _volumetric_pool(module, plan, levels[name]))
         elif isinstance(module, nn.BatchNorm2d):
             _replace(volumetric, name, _volumetric_batchnorm(module))
+    volumetric.train(backbone.training)
     volumetric.plan = plan
     volumetric.in_channels = in_channels
     volumetric.stage_strides = tuple((plan.depth_stride(level), 2**level, 2**level) for level in backbone.stage_levels)

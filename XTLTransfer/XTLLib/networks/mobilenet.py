@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .backbones import Backbone
+from .backbones import SequentialBackbone
 
 # expansion t, output channels c, repeats n, stride s of the first repeat (table 2 of the paper)
 _BLOCKS = (
@@ -43,7 +43,7 @@ class _InvertedResidual(nn.Module):
         return x + self.conv(x) if self.adds_input else self.conv(x)
 
 
-class MobileNetV2(Backbone):
+class MobileNetV2(SequentialBackbone):
     """Width 1.0; the stages end before each halving, the deepest includes the last 1x1 convolution (1280)."""
 
     name = "mobilenet_v2"
@@ -60,11 +60,3 @@ class MobileNetV2(Backbone):
                 channels = out_channels
         layers.append(_conv_bn_relu6(channels, 1280, 1))
         self.features = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        stages = []
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in self._ends:
-                stages.append(x)
-        return stages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .backbones import Backbone
+from .backbones import SequentialBackbone
 
 
 class _Fire(nn.Module):
@@ -28,7 +28,7 @@ def _pool() -> nn.MaxPool2d:
     return nn.MaxPool2d(3, 2, ceil_mode=True)
 
 
-class SqueezeNet10(Backbone):
+class SqueezeNet10(SequentialBackbone):
     """No BatchNorm.
 
     The first convolution is padded by 3, which the original is not: so every stage is exactly half the
@@ -58,11 +58,3 @@ class SqueezeNet10(Backbone):
             _pool(),
             _Fire(512, 64, 256),
         )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        stages = []
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in self._ends:
-                stages.append(x)
-        return stages
