@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def _run_once(run: _Run, chain, fold: Datalist, out: Path, progress: Progress, d
         return read_scores(done)
     started = key_file.is_file() and key_file.read_text() == key
     if not started and folder.exists():
-        _set_aside(folder)
+        shutil.rmtree(folder)
     with atomic_file(key_file) as draft:
         draft.write_text(key)
     chain_folder = folder / "chain"
@@ -120,7 +121,7 @@ def _baseline_scores(name: str, folds: list[Datalist], chain) -> list[Score]:
     if name == "flair-threshold":
         values = evaluate.evaluate_flair_threshold
     else:
-        spec = PatchSpec.from_dict({"channels": ["ADC"], "reference": "ADC"})
+        spec = PatchSpec(("ADC",), (1, 32, 32), {"ADC": (64.0, 64.0, 3.0)}, reference="ADC")
         values = lambda fold: evaluate.evaluate_adc_contrast(fold, spec)  # noqa: E731
     return [score for number, fold in enumerate(folds) for score in _as_scores(name, 0, number, fold, values(fold))]
 
@@ -133,9 +134,3 @@ def _run_key(chain, fold: Datalist) -> str:
     """What a run depends on: the chain as it is, and the content of its target data."""
     facts = json.dumps(chain.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256((facts + fold.content_hash()).encode()).hexdigest()
-
-
-def _set_aside(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder)
