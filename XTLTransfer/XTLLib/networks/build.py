@@ -69,7 +69,9 @@ def _with_head(spec: NetworkSpec, backbone: Backbone) -> Network:
     if spec.kind == "segmentation":
         return SegmentationNetwork(backbone, spec.out_channels, spec.decoder_channels, spec.dropout)
     _require_room(spec, backbone)
-    return ClassificationNetwork(backbone, spec.out_channels, spec.dropout, spec.input_scale)
+    return ClassificationNetwork(
+        backbone, spec.out_channels, spec.dropout, spec.input_scale, spec.input_mean, spec.input_sd
+    )
 
 
 def _require_room(spec: NetworkSpec, backbone: nn.Module) -> None:

@@ -20,14 +20,22 @@ class ClassificationNetwork(nn.Module):
     dropout : probability of dropping a feature before the linear layer.
     input_scale : factor by which the input is enlarged in plane (linear interpolation) before the
         backbone, so that a 32 x 32 patch is more than one position of a stride-32 stage.
+    input_mean, input_sd : the input is centred and scaled by these first.
     """
 
     def __init__(
-        self, backbone: Backbone, out_channels: int = 1, dropout: float = 0.0, input_scale: float = 1.0
+        self,
+        backbone: Backbone,
+        out_channels: int = 1,
+        dropout: float = 0.0,
+        input_scale: float = 1.0,
+        input_mean: float = 0.0,
+        input_sd: float = 1.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.input_scale = float(input_scale)
+        self.input_mean, self.input_sd = float(input_mean), float(input_sd)
         self.head = nn.Sequential(
             OrderedDict(dropout=nn.Dropout(dropout), linear=nn.Linear(backbone.stage_channels[-1], out_channels))
         )
@@ -39,7 +47,7 @@ class ClassificationNetwork(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The global average of the deepest stage: (N, channels)."""
-        deepest = self.backbone(self._enlarged(x))[-1]
+        deepest = self.backbone(self._enlarged((x - self.input_mean) / self.input_sd))[-1]
         return deepest.flatten(2).mean(2)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

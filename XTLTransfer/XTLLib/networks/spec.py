@@ -31,6 +31,8 @@ class NetworkSpec:
     dropout : probability of dropping a feature before the last layer.
     input_scale : classification only: factor by which the input is enlarged in plane, so that a small
         patch feeds a backbone of stride 32.
+    input_mean, input_sd : classification only: the input is centred and scaled by these, so that
+        intensities of any range (ranks from 0 to 1) reach the backbone with zero mean and unit SD.
     decoder_channels : segmentation only: channels of the decoder from full resolution to the deepest
         level; None takes ``segmentation.DECODER_CHANNELS``.
     """
@@ -44,6 +46,8 @@ class NetworkSpec:
     out_channels: int = 1
     dropout: float = 0.0
     input_scale: float = 1.0
+    input_mean: float = 0.0
+    input_sd: float = 1.0
     decoder_channels: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -64,6 +68,7 @@ class NetworkSpec:
             _require(getattr(self, name) >= 1, f"{name} {getattr(self, name)} of a network", "Give 1 or more")
         _require(0 <= self.dropout < 1, f"the dropout {self.dropout} of a network", "Give a number from 0 to below 1")
         _require(self.input_scale > 0, f"the input_scale {self.input_scale} of a network", "Give a positive number")
+        _require(self.input_sd > 0, f"the input_sd {self.input_sd} of a network", "Give a positive number")
         expected = "inflate" if self.is_volumetric else None
         _require(
             self.conversion == expected,
