@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
+from .truncation import require_whole
 from .volume import Volume, from_sitk, to_sitk
 
 _REMEDY = "Check the file, or export it again as NIfTI, NRRD or MetaImage"
@@ -28,12 +30,12 @@ def read_volume(path: str | os.PathLike) -> Volume:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"the image file {path} does not exist", "Check the path")
+    require_whole(path)
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         image = SimpleITK.ReadImage(str(path))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"the image file {path} cannot be read ({reason})", _REMEDY) from error
+        raise InputError(f"the image file {path} cannot be read ({reason_of(error)})", _REMEDY) from error
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
@@ -58,9 +60,8 @@ def write_volume(volume: Volume, path: str | os.PathLike) -> None:
     try:
         SimpleITK.WriteImage(to_sitk(volume), str(path), useCompression=True)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
         raise InputError(
-            f"the image file {path} cannot be written ({reason})",
+            f"the image file {path} cannot be written ({reason_of(error)})",
             "Check the folder, the free space and the file's ending",
         ) from error
 
@@ -79,3 +80,9 @@ def read_image(path: str | os.PathLike) -> Volume:
 
         return read_series_folder(path)
     return read_volume(path)
+
+
+def reason_of(error: RuntimeError) -> str:
+    """What SimpleITK says in the last line of an error, without the addresses and prefixes of its objects."""
+    lines = str(error).strip().splitlines() or ["unknown reason"]
+    return re.sub(r"^(sitk::ERROR:|ITK ERROR:)\s*|\(0x[0-9a-f]+\)", "", lines[-1].strip()).strip()

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
+from .images import reason_of
+from .truncation import require_whole
 
+SUFFIXES = (".png", ".pgm", ".tif", ".tiff", ".jpg", ".jpeg", ".dcm")
+_SMALLEST_FILM = 16
 _COARSE_PIXELS = 96
 _BACKGROUND_SHARE = 0.08
 _CLIP_PERCENTILES = (0.5, 99.5)
 
 
 def read_mammogram(path: str | os.PathLike) -> np.ndarray:
-    """Read a 2D image (PNG, PGM, TIFF; 8 or 16 bit; grey or RGB; DICOM) as float32 (H, W), tissue bright.
+    """Read a 2D image (PNG, PGM, TIFF, JPEG; 8 or 16 bit; grey or RGB; DICOM) as float32 (H, W), tissue bright.
 
     A DICOM image of MONOCHROME1 is inverted, so that dense tissue is bright in every file.
 
@@ -28,25 +33,27 @@ def read_mammogram(path: str | os.PathLike) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"the mammogram {path} does not exist", "Check the path")
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"the mammogram {path} is of no kind that is read", f"Convert it to one of: {', '.join(SUFFIXES)}"
+        )
+    if path.suffix.lower() == ".pgm":
+        return _require_film(_read_pgm(path), path)
+    require_whole(path)
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         image = SimpleITK.ReadImage(str(path))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"the mammogram {path} cannot be read ({reason})", "Check the file") from error
+        raise InputError(f"the mammogram {path} cannot be read ({reason_of(error)})", "Check the file") from error
     array = SimpleITK.GetArrayFromImage(image).astype(np.float32)
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = array[..., :3].mean(axis=-1)
     if array.ndim == 3 and array.shape[0] == 1:
         array = array[0]
-    if array.ndim != 2 or min(array.shape) < 16:
-        raise InputError(f"the mammogram {path} is not one 2D image (shape {array.shape})", "Give one film a file")
-    if not np.isfinite(array).all() or np.ptp(array) == 0:
-        raise InputError(f"the mammogram {path} is constant or not finite", "Check that the right image was chosen")
     is_dicom = image.HasMetaDataKey("0028|0004")
     if is_dicom and image.GetMetaData("0028|0004").strip() == "MONOCHROME1":
         array = array.max() - array
-    return array
+    return _require_film(array, path)
 
 
 def prepare_mammogram(image: np.ndarray, size: int) -> np.ndarray:
@@ -54,7 +61,8 @@ def prepare_mammogram(image: np.ndarray, size: int) -> np.ndarray:
 
     The largest bright region is the breast; burned-in markers and the film's background are cut away.
     The breast's box is scaled with its aspect kept so that its longer side is ``size``, centred
-    vertically; intensities are clipped to the 0.5-99.5 percentiles, have zero mean and unit SD in the breast and are 0 outside it.
+    vertically; intensities are clipped to the breast's 0.5-99.5 percentiles, have zero mean and unit SD
+    in the breast, and are 0 outside it.
 
     Parameters
     ----------
@@ -94,6 +102,31 @@ def find_chest_wall(image: np.ndarray) -> str:
     columns = breast.sum(axis=0).astype(float)
     half = len(columns) // 2
     return "right" if columns[-half:].sum() > columns[:half].sum() else "left"
+
+
+def _require_film(array: np.ndarray, path: Path) -> np.ndarray:
+    if array.ndim != 2 or min(array.shape) < _SMALLEST_FILM:
+        raise InputError(f"the mammogram {path} is not one 2D image (shape {array.shape})", "Give one film a file")
+    if not np.isfinite(array).all() or np.ptp(array) == 0:
+        raise InputError(f"the mammogram {path} is constant or not finite", "Check that the right image was chosen")
+    return array
+
+
+def _read_pgm(path: Path) -> np.ndarray:
+    """A binary portable grey map (netpbm "P5", up to 16 bit, the larger byte first), which ITK does not read."""
+    content = path.read_bytes()
+    header = re.match(rb"P5(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s", content)
+    if header is None:
+        raise InputError(f"the mammogram {path} is not a binary PGM image (P5)", "Convert it to PNG")
+    width, height, largest = map(int, header.groups())
+    kind = np.dtype(">u2" if largest > 255 else "u1")
+    needed = width * height * kind.itemsize
+    if len(content) - header.end() < needed:
+        raise InputError(
+            f"the mammogram {path} is truncated: {len(content) - header.end()} of {needed} bytes are there",
+            "Copy, download or export it again",
+        )
+    return np.frombuffer(content, kind, width * height, header.end()).reshape(height, width).astype(np.float32)
 
 
 def _breast_mask(image: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
