@@ -1,0 +1,61 @@
+"""Changes of the scene: output nodes, and several changes as one that leaves no new node behind when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import InputError
+from .hierarchy import hierarchy_of
+from .session import import_slicer
+
+
+@contextmanager
+def one_change(scene: Any) -> Iterator[None]:
+    """Group all changes of the block; when it raises, the nodes that it added are removed again.
+
+    Changes to nodes that were there before are not undone: prepare everything that can fail before
+    the block.
+    """
+    state = import_slicer().vtkMRMLScene.BatchProcessState
+    before = _node_ids(scene)
+    scene.StartState(state)
+    try:
+        yield
+    except BaseException:
+        _remove_new_nodes(scene, before)
+        raise
+    finally:
+        scene.EndState(state)
+
+
+def check_output(node: Any, class_name: str) -> None:
+    """Raise InputError unless ``node`` is None or of the class that an output needs."""
+    if node is not None and not node.IsA(class_name):
+        raise InputError(
+            f"the node {node.GetName()} chosen as an output is a {node.GetClassName()}",
+            f"Choose a {class_name} for it, or none to have a new one made",
+        )
+
+
+def output_node(node: Any, class_name: str, name: str, scene: Any) -> Any:
+    """The given output node, checked, or a new one of that class and name."""
+    check_output(node, class_name)
+    return node if node is not None else scene.AddNewNodeByClass(class_name, name)
+
+
+def _node_ids(scene: Any) -> set[str]:
+    return {scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())}
+
+
+def _remove_new_nodes(scene: Any, before: set[str]) -> None:
+    hierarchy = hierarchy_of(scene)
+    for node_id in sorted(_node_ids(scene) - before, reverse=True):
+        node = scene.GetNodeByID(node_id)
+        if node is None:  # went together with the node that owned it
+            continue
+        item = hierarchy.GetItemByDataNode(node)
+        if item:
+            hierarchy.RemoveItem(item, False, False)
+        scene.RemoveNode(node)

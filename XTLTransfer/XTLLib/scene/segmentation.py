@@ -1,0 +1,182 @@
+"""A segmentation result in the scene: segmentation, label map, probability map and lesion table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.volume import Volume
+from ..inference.results import RESEARCH_NOTE, Lesion, SegmentationResult
+from .arrays import oriented_image
+from .change import check_output, one_change, output_node
+from .colors import LESION_COLOR, PROBABILITY_MAP_ID, color_labels, lesion_colors
+from .hierarchy import place_beside
+from .nodes import label_to_node, volume_to_node
+from .session import import_slicer
+from .table import Column, fill_table
+from .terminology import MS_LESION
+from .views import show_in_slice_views
+
+SEGMENT_ID = "ms-lesion"
+SEGMENT_NAME = "MS lesion"
+_FILL_OPACITY = 0.35  # the image stays readable under the lesion
+_HIDE_BELOW = 0.05  # of the probability map, when it is laid over an image
+
+
+@dataclass(frozen=True)
+class SegmentationNodes:
+    """The output nodes of a segmentation.
+
+    Attributes
+    ----------
+    segmentation : vtkMRMLSegmentationNode with one segment, ``SEGMENT_ID``, of all lesions.
+    label : vtkMRMLLabelMapVolumeNode, one value a lesion.
+    probability : vtkMRMLScalarVolumeNode, 0 to 1.
+    table : vtkMRMLTableNode, one row a lesion (see lesion_columns).
+    colors : vtkMRMLColorTableNode of the label map.
+    """
+
+    segmentation: Any
+    label: Any
+    probability: Any
+    table: Any
+    colors: Any
+
+
+def add_segmentation(
+    result: SegmentationResult,
+    scene: Any,
+    reference_node: Any = None,
+    label_node: Any = None,
+    segmentation_node: Any = None,
+    probability_node: Any = None,
+    table_node: Any = None,
+) -> SegmentationNodes:
+    """Put a segmentation result into the scene, in world coordinates, beside its input in the subject hierarchy.
+
+    Output nodes that are given are filled anew, so that a second Apply adds no node; of a given
+    segmentation node only the segment ``SEGMENT_ID`` is replaced, and other segments stay.
+
+    Parameters
+    ----------
+    reference_node : the reference channel's volume node: the results stand under its study, and it
+        becomes the background of the slice views. None: they stand at the top.
+
+    Raises
+    ------
+    InputError : an output node of the wrong class; the scene is as it was.
+    """
+    check_output(label_node, "vtkMRMLLabelMapVolumeNode")
+    check_output(segmentation_node, "vtkMRMLSegmentationNode")
+    check_output(probability_node, "vtkMRMLScalarVolumeNode")
+    check_output(table_node, "vtkMRMLTableNode")
+    image = _mask_image(result.label)
+    columns = lesion_columns(result.lesions)
+    prefix = "" if reference_node is None else f"{reference_node.GetName()} "
+
+    with one_change(scene):
+        label_node = label_to_node(result.label, f"{prefix}MS lesion label map", scene, label_node)
+        names = [f"lesion {lesion.identifier}" for lesion in result.lesions]
+        colors = color_labels(label_node, names, lesion_colors(len(names)), scene)
+        probability_node = volume_to_node(result.probability, f"{prefix}MS lesion probability", scene, probability_node)
+        show_as_probability(probability_node)
+        name = f"{prefix}MS lesions"
+        segmentation_node = output_node(segmentation_node, "vtkMRMLSegmentationNode", name, scene)
+        _fill_segmentation(segmentation_node, image, reference_node or label_node)
+        table_node = output_node(table_node, "vtkMRMLTableNode", f"{prefix}MS lesion table", scene)
+        fill_table(table_node, columns)
+        nodes = (segmentation_node, label_node, probability_node, table_node)
+        for node in nodes:
+            describe(node, result.bundle_name, f"threshold {result.threshold:g}")
+        place_beside(scene, nodes, reference_node)
+        show_in_slice_views(scene, reference_node)
+    return SegmentationNodes(segmentation_node, label_node, probability_node, table_node, colors)
+
+
+def lesion_columns(lesions: tuple[Lesion, ...]) -> list[Column]:
+    """The columns of the lesion table: whole numbers for the identifier, double for the rest; units in the columns."""
+    position = np.array([lesion.position_ras for lesion in lesions], dtype=np.float64).reshape(-1, 3)
+
+    def values(attribute: str) -> np.ndarray:
+        return np.array([getattr(lesion, attribute) for lesion in lesions], dtype=np.float64)
+
+    return [
+        Column(
+            "id",
+            "Lesion",
+            np.array([lesion.identifier for lesion in lesions], dtype=np.int32),
+            description="1 is the largest; the value in the label map",
+        ),
+        Column("R", "R", position[:, 0], "mm", "Position of the centroid, right positive"),
+        Column("A", "A", position[:, 1], "mm", "Position of the centroid, anterior positive"),
+        Column("S", "S", position[:, 2], "mm", "Position of the centroid, superior positive"),
+        Column("volume", "Volume", values("volume_mm3"), "mm3", "Number of voxels times the voxel volume"),
+        Column(
+            "longest_diameter",
+            "Longest diameter",
+            values("longest_diameter_mm"),
+            "mm",
+            "Largest distance between two points of the lesion",
+        ),
+        Column("mean_probability", "Mean probability", values("mean_probability"), "", "Over the lesion's voxels"),
+        Column("maximum_probability", "Max probability", values("maximum_probability"), "", "Over the lesion's voxels"),
+    ]
+
+
+def show_as_probability(node: Any) -> None:
+    """Show a probability volume node from 0 to 1 in a colour map that does not depend on its values."""
+    display = node.GetDisplayNode()
+    modifying = display.StartModify()
+    display.SetAndObserveColorNodeID(PROBABILITY_MAP_ID)
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(0.0, 1.0)
+    display.SetAutoThreshold(False)
+    display.SetThreshold(_HIDE_BELOW, 1.0)
+    display.SetApplyThreshold(True)
+    display.EndModify(modifying)
+
+
+def describe(node: Any, bundle_name: str, detail: str) -> None:
+    """Write on a node what it was computed with, and that it is no medical device's output."""
+    node.SetAttribute("XTL.Bundle", bundle_name)
+    node.SetDescription(f"XTL, bundle {bundle_name}, {detail}. {RESEARCH_NOTE}.")
+
+
+def _mask_image(label: Volume) -> Any:
+    """The whole mask as vtkOrientedImageData (uint8), cut to the lesions' bounding box: small and quick."""
+    mask = label.array > 0
+    box = []
+    for axis in range(3):
+        used = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        box.append(slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0))
+    part = np.ascontiguousarray(mask[tuple(box)], dtype=np.uint8)
+    return oriented_image(part, label.grid, tuple(part_slice.start for part_slice in box[::-1]))
+
+
+def _fill_segmentation(node: Any, image: Any, geometry_node: Any) -> None:
+    slicer = import_slicer()
+    representation = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    node.SetAndObserveTransformNodeID(None)
+    node.SetReferenceImageGeometryParameterFromVolumeNode(geometry_node)
+    node.GetSegmentation().SetSourceRepresentationName(representation)
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    segmentation = node.GetSegmentation()
+    segment = segmentation.GetSegment(SEGMENT_ID)
+    if segment is not None:  # its name and colour may have been changed by the user: they stay
+        segment.RemoveAllRepresentations()
+        segment.SetLabelValue(1)
+        segment.AddRepresentation(representation, image)
+        segmentation.Modified()
+        return
+    segment = slicer.vtkSegment()
+    segment.SetName(SEGMENT_NAME)
+    segment.SetColor(*LESION_COLOR)
+    segment.SetNameAutoGenerated(False)  # else a terminology dialog renames it
+    segment.SetColorAutoGenerated(False)
+    segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), MS_LESION)
+    segment.AddRepresentation(representation, image)
+    segmentation.AddSegment(segment, SEGMENT_ID)
+    node.GetDisplayNode().SetSegmentOpacity2DFill(SEGMENT_ID, _FILL_OPACITY)

@@ -1,0 +1,96 @@
+"""The log of a training in the scene: a table and the plot of its curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from .change import check_output, one_change, output_node
+from .table import Column, fill_table
+
+
+@dataclass(frozen=True)
+class TrainingNodes:
+    """The nodes of a training log.
+
+    Attributes
+    ----------
+    table : vtkMRMLTableNode, one row a step of the log.
+    chart : vtkMRMLPlotChartNode over ``series``.
+    series : column name -> vtkMRMLPlotSeriesNode.
+    """
+
+    table: Any
+    chart: Any
+    series: dict[str, Any]
+
+
+def training_table(
+    rows: Sequence[Mapping[str, Any]],
+    scene: Any,
+    name: str = "Training",
+    x: str = "epoch",
+    curves: Sequence[str] | None = None,
+    table_node: Any = None,
+    chart_node: Any = None,
+) -> TrainingNodes:
+    """Put a training log into the scene as a table and a chart of its curves.
+
+    Parameters
+    ----------
+    rows : the log's rows; a column that a row lacks is NaN there.
+    x : the column of the horizontal axis.
+    curves : columns to draw; None draws every other column of numbers.
+    table_node, chart_node : filled anew when given (while a training runs, call again with both).
+
+    Raises
+    ------
+    InputError : no rows, or no column ``x``.
+    """
+    check_output(table_node, "vtkMRMLTableNode")
+    check_output(chart_node, "vtkMRMLPlotChartNode")
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    if x not in names:
+        raise InputError(f"the training log {name} has no column {x}", "Give the log of a training that has begun")
+    columns = [_column(key, [row.get(key) for row in rows]) for key in names]
+    drawn = [c.name for c in columns if c.name != x and np.asarray(c.values).dtype.kind in "iuf"]
+    drawn = [key for key in drawn if curves is None or key in curves]
+
+    with one_change(scene):
+        table_node = output_node(table_node, "vtkMRMLTableNode", f"{name} log", scene)
+        fill_table(table_node, columns)
+        chart_node = output_node(chart_node, "vtkMRMLPlotChartNode", f"{name} curve", scene)
+        series = {key: _series(chart_node, table_node, x, key, scene) for key in drawn}
+        chart_node.SetTitle(name)
+        chart_node.SetXAxisTitle(x)
+    return TrainingNodes(table_node, chart_node, series)
+
+
+def _column(name: str, values: list[Any]) -> Column:
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return Column(name, name, np.array(values, dtype=np.int32))
+    if all(value is None or isinstance(value, Real) for value in values):
+        return Column(name, name, np.array([np.nan if value is None else value for value in values], dtype=np.float64))
+    return Column(name, name, np.array(["" if value is None else str(value) for value in values]))
+
+
+def _series(chart: Any, table: Any, x: str, y: str, scene: Any) -> Any:
+    """The chart's series of a column, made when it is not there yet."""
+    for index in range(chart.GetNumberOfPlotSeriesNodes()):
+        series = chart.GetNthPlotSeriesNode(index)
+        if series is not None and series.GetYColumnName() == y:
+            return series
+    series = scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", y)
+    series.SetAndObserveTableNodeID(table.GetID())
+    series.SetPlotType(series.PlotTypeScatter)
+    series.SetMarkerStyle(series.MarkerStyleNone)
+    series.SetXColumnName(x)
+    series.SetYColumnName(y)
+    series.SetUniqueColor()
+    chart.AddAndObservePlotSeriesNodeID(series.GetID())
+    return series
