@@ -281,7 +281,9 @@ def _grids(variant: str, rng: np.random.Generator) -> dict[str, Grid]:
     if variant == "mixed grids":
         return {
             "FLAIR": box_grid(centre, extent, (2.0, 2.0, 2.0), "LPS", tilt),
-            "T1": box_grid(centre + (1, -2, 3), (176.0, 136.0, 148.0), (1.8, 1.8, 2.4), "PSL", tilt / 3),
+            "T1": box_grid(
+                centre + np.array([1.0, -2.0, 3.0]), (176.0, 136.0, 148.0), (1.8, 1.8, 2.4), "PSL", tilt / 3
+            ),
             "T2": box_grid(centre, extent, (1.5, 1.5, 3.0), "LPS"),
         }
     if variant == "anisotropic":

@@ -79,7 +79,7 @@ class ProstatePhantom:
     def t2w(self, grid: Grid, rng: np.random.Generator) -> np.ndarray:
         """T2-weighted image: uint16 (K, J, I)."""
         points = points_of(grid)
-        signal = self._paint(points, 0, float(np.mean(grid.spacing_mm[:2])))
+        (signal,) = self._paint(points, (0,), float(np.mean(grid.spacing_mm[:2])))
         signal *= np.exp(0.12 * SmoothField(rng, 70.0, 130.0)(points))
         return np.round(rng.uniform(350, 600) * rician(signal, 0.035, rng)).astype(np.uint16)
 
@@ -87,8 +87,7 @@ class ProstatePhantom:
         """ADC in 1e-6 mm2/s, 0 = no value, and the image at b = 1400 s/mm2: two uint16 (K, J, I)."""
         points = points_of(grid)
         edge_mm = float(np.mean(grid.spacing_mm[:2]))
-        adc = self._paint(points, 1, edge_mm)
-        proton = self._paint(points, 2, edge_mm)
+        adc, proton = self._paint(points, (1, 2), edge_mm)
         hbv = proton * np.exp(-B_VALUE_S_PER_MM2 * 1e-6 * adc)
         hbv *= 1 + self._restriction(points, edge_mm)
         measured = adc * (1 + 0.05 * rng.standard_normal(grid.shape, dtype=np.float32))
@@ -103,55 +102,63 @@ class ProstatePhantom:
     def _body(points: np.ndarray) -> np.ndarray:
         return ellipsoid_distance(points, (0.0, 8.0, 0.0), (165.0, 105.0, 400.0))
 
-    def _paint(self, points: np.ndarray, quantity: int, edge_mm: float) -> np.ndarray:
-        """T2W signal (0), ADC (1) or signal without diffusion weighting (2) at points (3, ...)."""
-        value = {name: numbers[quantity] for name, numbers in self._tissue.items()}
+    def _paint(self, points: np.ndarray, quantities: tuple[int, ...], edge_mm: float) -> np.ndarray:
+        """T2W signal (0), ADC (1) or signal without diffusion weighting (2) at points (3, ...): (quantities, ...)."""
+        images = np.zeros((len(quantities), *points.shape[1:]), dtype=np.float32)
+
+        def cover(fraction: np.ndarray, tissue: str) -> None:
+            for image, quantity in zip(images, quantities):
+                paint(image, fraction, self._tissue[tissue][quantity])
+
         mirrored = np.stack([np.abs(points[0]), points[1], points[2]])
-        wide = 3.0 * self._wide(points)
-        image = np.zeros(points.shape[1:], dtype=np.float32)
-        paint(image, inside(self._body(points), edge_mm), value["fat"])
-        pairs = (
+        wide, streaks = 3.0 * self._wide(points), self._streaks(points)
+        cover(inside(self._body(points), edge_mm), "fat")
+        cover(inside((1.3 - streaks) * 3, 2.0) * 0.5, "muscle")  # vessels and fascia
+        for centre, axes, turn, tissue in (
             ((52.0, 2.0, 5.0), (11.0, 34.0, 60.0), -12, "muscle"),
             ((66.0, -4.0, 10.0), (9.0, 30.0, 60.0), -18, "bone"),
             ((26.0, 46.0, -4.0), (24.0, 10.0, 22.0), 28, "bone"),
             ((28.0, -52.0, 0.0), (34.0, 16.0, 70.0), 25, "muscle"),
-        )
-        paint(image, inside((1.3 - self._streaks(points)) * 3, 2.0) * 0.5, value["muscle"])  # vessels and fascia
-        for centre, axes, turn, tissue in pairs:
+        ):
             distance = ellipsoid_distance(mirrored, centre, axes, rotation_from_degrees(0, 0, turn)) + wide
-            paint(image, inside(distance, edge_mm), value[tissue])
+            cover(inside(distance, edge_mm), tissue)
         levator = ellipsoid_distance(points, (0.0, -22.0, 0.0), (33.0, 34.0, 200.0)) + wide
-        levator = np.maximum(np.abs(levator) - 2.2, points[1] - 4.0 - wide)
-        paint(image, inside(levator, edge_mm), value["muscle"])
+        cover(inside(np.maximum(np.abs(levator) - 2.2, points[1] - 4.0 - wide), edge_mm), "muscle")
         bladder = ellipsoid_distance(points, (0.0, 14.0, self._gland[2] + 20.0), (34.0, 26.0, 22.0))
-        paint(image, inside(bladder - 2.5, edge_mm), value["muscle"])
-        paint(image, inside(bladder, edge_mm), value["bladder"])
-        rectum = ellipsoid_distance(points, self._rectum, (14.0, 11.0, 200.0)) + wide + self._streaks(points)
-        paint(image, inside(rectum, edge_mm), value["rectal wall"])
-        paint(image, inside(rectum + 3.0, edge_mm), value["rectum"])
-        self._paint_gland(image, points, value, edge_mm)
-        self._paint_findings(image, points, quantity, edge_mm)
-        return image
+        cover(inside(bladder - 2.5, edge_mm), "muscle")
+        cover(inside(bladder, edge_mm), "bladder")
+        rectum = ellipsoid_distance(points, self._rectum, (14.0, 11.0, 200.0)) + wide + streaks
+        cover(inside(rectum, edge_mm), "rectal wall")
+        cover(inside(rectum + 3.0, edge_mm), "rectum")
 
-    def _paint_gland(self, image: np.ndarray, points: np.ndarray, value: dict[str, float], edge_mm: float) -> None:
-        near = np.abs(points).max(axis=0) < 42
-        place, part = points[:, near], image[near]
-        gland = self._gland_distance(place)
-        transition = self._transition_distance(place)
-        nodules = self._nodules(place)
-        in_transition = inside(transition, edge_mm)
-        in_gland = inside(gland, edge_mm)
-        paint(part, inside(gland - 1.2, edge_mm), value["capsule"])
-        paint(part, in_gland, value["peripheral zone"])
-        paint(part, in_gland * inside((1.0 - self._streaks(place)) * 5, 3.0) * 0.4, value["transition zone"])
-        paint(part, inside(np.abs(transition) - 0.6, edge_mm) * in_gland, value["capsule"])
-        paint(part, inside(transition + 0.8, edge_mm), value["transition zone"])
-        paint(part, in_transition * inside((1.0 - nodules) * 4, edge_mm) * 0.8, value["nodule"])
-        paint(part, in_transition * inside((1.0 + nodules) * 4, edge_mm) * 0.8, value["bright nodule"])
-        urethra = np.hypot(place[0], place[1] - 2.0) - 2.2
-        paint(part, inside(urethra, edge_mm) * in_gland, value["urethra"])
-        part *= 1 + 0.06 * self._rough(place) * in_gland
-        image[near] = part
+        near = np.abs(points).max(axis=0) < 1.2 * self._gland.max()
+        place, part = points[:, near], images[:, near]
+        for layer, tissue in self._gland_layers(place, edge_mm):
+            for image, quantity in zip(part, quantities):
+                paint(image, layer, self._tissue[tissue][quantity])
+        part *= 1 + 0.06 * self._rough(place) * inside(self._gland_distance(place), edge_mm)
+        images[:, near] = part
+        for image, quantity in zip(images, quantities):
+            self._paint_findings(image, points, quantity, edge_mm)
+        return images
+
+    def _gland_layers(self, points: np.ndarray, edge_mm: float) -> list[tuple[np.ndarray, str]]:
+        """Fractions and tissues of the gland at points (3, n), later ones over earlier ones."""
+        gland, transition = self._gland_distance(points), self._transition_distance(points)
+        in_gland, in_transition = inside(gland, edge_mm), inside(transition, edge_mm)
+        nodules = self._nodules(points)
+        patchy = inside((1.0 - self._streaks(points)) * 5, 3.0) * 0.4
+        urethra = np.hypot(points[0], points[1] - 2.0) - 2.2
+        return [
+            (inside(gland - 1.2, edge_mm), "capsule"),
+            (in_gland, "peripheral zone"),
+            (in_gland * patchy, "transition zone"),
+            (in_gland * inside(np.abs(transition) - 0.6, edge_mm), "capsule"),
+            (inside(transition + 0.8, edge_mm), "transition zone"),
+            (in_transition * inside((1.0 - nodules) * 4, edge_mm) * 0.8, "nodule"),
+            (in_transition * inside((1.0 + nodules) * 4, edge_mm) * 0.8, "bright nodule"),
+            (in_gland * inside(urethra, edge_mm), "urethra"),
+        ]
 
     def _gland_distance(self, points: np.ndarray) -> np.ndarray:
         """Ellipsoid with a flattened back."""
@@ -192,7 +199,7 @@ class ProstatePhantom:
         return near
 
     def _place_findings(self, count: int) -> list[TrueFinding]:
-        """Two in three in the peripheral zone; one in three is significant; at least 10 mm apart."""
+        """Two in three in the peripheral zone; two in five are significant; more than 13 mm apart."""
         rng = self._rng
         candidates = rng.uniform(-1, 1, (3, 4000)) * (self._gland * (1, 1, 0.75))[:, None]
         gland, transition = self._gland_distance(candidates), self._transition_distance(candidates)
@@ -220,7 +227,7 @@ class ProstatePhantom:
 
 def _signs(significant: bool, rng: np.random.Generator) -> tuple[float, float, float]:
     """Strength of the three signs; the two groups overlap."""
-    overall = rng.normal(0.82, 0.16) if significant else rng.normal(0.46, 0.18)
+    overall = rng.normal(0.80, 0.17) if significant else rng.normal(0.50, 0.19)
     signs = overall + rng.normal(0, 0.13, 3)
     if not significant and rng.random() < 0.5:
         signs[rng.integers(3)] *= 0.3
