@@ -6,8 +6,8 @@ import itertools
 
 import numpy as np
 
+from ..bundle.postprocessing import check_postprocessing
 from ..data.volume import Volume
-from ..errors import InputError
 from ..metrics.components import bounding_box, label_components
 from .results import Lesion
 
@@ -80,14 +80,6 @@ def find_lesions(
         for n, figures in enumerate(zip(diameters, means, maxima))
     )
     return label_volume, lesions
-
-
-def check_postprocessing(threshold: float, minimum_volume_mm3: float) -> None:
-    """Raise InputError unless 0 < threshold <= 1 and the minimum volume is a number >= 0."""
-    if not 0.0 < threshold <= 1.0:
-        raise InputError(f"a threshold of {threshold}", "Give a probability above 0 and up to 1, for example 0.5")
-    if not (np.isfinite(minimum_volume_mm3) and minimum_volume_mm3 >= 0.0):
-        raise InputError(f"a minimum volume of {minimum_volume_mm3} mm³", "Give 0 mm³ or more")
 
 
 def _longest_diameters(kji: np.ndarray, identifier: np.ndarray, ijk_to_mm: np.ndarray) -> np.ndarray:

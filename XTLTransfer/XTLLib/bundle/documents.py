@@ -1,0 +1,97 @@
+"""What people read in a bundle: README and LICENSE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .layout import TASKS
+
+_README = """# {name}
+
+{task}. {description}
+
+**Research software, not a medical device.** Do not use it for diagnosis or treatment.
+
+## Input
+{inputs}
+
+## Use
+    xtl {command}
+    python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir CASE --output_dir OUT
+
+The second line needs XTLLib on the Python path and looks for one file a channel in CASE ({files}).
+
+## Chain
+{chain}
+
+`configs/chain.json` has every stage as it was run; `configs/xtl.json` describes the network, its input and its
+post-processing (threshold {threshold:g}, smallest lesion {minimum:g} mm³) and holds the hash of the weights.
+"""
+
+
+def readme_text(described: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+    """docs/README.md, from the content of ``configs/xtl.json`` and ``configs/chain.json``."""
+    segmentation = described["task"] == "segmentation"
+    source = described["preparation"] if segmentation else described["patches"]
+    channels = source["channels"]
+    volumes = " ".join(f"--volume {channel}={channel}.nii.gz" for channel in channels)
+    files = ", ".join(f"{channel}.nii.gz" for channel in channels)
+    post = described["postprocessing"]
+    return _README.format(
+        name=described["name"],
+        task=TASKS[described["task"]],
+        description=described["description"],
+        inputs=f"Channels in this order: {', '.join(channels)}. "
+        f"Results are given on the grid of {source['reference']}. "
+        "Channels may lie on different voxel grids; they are brought together in patient space.",
+        command=f"segment --bundle . {volumes} --out OUT"
+        if segmentation
+        else f"classify --bundle . {volumes} --findings findings.csv --out OUT",
+        files=files if segmentation else f"{files}, findings.csv",
+        chain=_chain_text(provenance),
+        threshold=post["threshold"],
+        minimum=post["minimum_volume_mm3"],
+    )
+
+
+def licence_text(name: str, provenance: Mapping[str, Any]) -> str:
+    """LICENSE: configuration and weights are different works; the weights follow the data they learned from."""
+    lines = [
+        f"{name}",
+        "",
+        "Configuration files and documents of this bundle: Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0).",
+        "",
+        "Weights (models/model.pt): derived from the sources below. Their terms, which may forbid commercial use or",
+        "redistribution, apply to the weights. Check them before you pass the bundle on.",
+        "",
+    ]
+    sources = list(_sources(provenance)) or ["not recorded"]
+    return "\n".join([*lines, *(f"- {source}" for source in sources), ""])
+
+
+def chain_line(provenance: Mapping[str, Any]) -> str:
+    """The chain in one line, for example "mobilenet_v2: initialisation > intermediate > target"; "" when unknown."""
+    stages = provenance.get("stages") or []
+    words = " > ".join(str(stage.get("kind", "?")) for stage in stages if isinstance(stage, Mapping))
+    return f"{provenance.get('backbone', 'unknown backbone')}: {words}" if words else ""
+
+
+def _chain_text(provenance: Mapping[str, Any]) -> str:
+    line = chain_line(provenance)
+    if not line:
+        return "Not recorded."
+    sources = "\n".join(f"- {source}" for source in _sources(provenance))
+    return f"{line}\n\n{sources}"
+
+
+def _sources(provenance: Mapping[str, Any]):
+    for stage in provenance.get("stages") or []:
+        learned = stage.get("datalist") or {}
+        loaded = stage.get("source") or {}
+        if learned:
+            licence = learned.get("licence") or "licence not stated"
+            yield f"{stage.get('kind')}: {learned.get('name')} ({learned.get('layout')}), {licence}"
+        elif loaded:
+            licence = loaded.get("licence") or "licence not stated"
+            yield f"{stage.get('kind')}: {loaded.get('source', 'weights')}, {licence}"

@@ -1,0 +1,122 @@
+"""From a trained network to a bundle on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data.patches import PatchSpec
+from ..data.prepare import Preparation
+from ..errors import InputError
+from ..files import atomic_folder, sha256_of
+from ..networks.spec import NetworkSpec
+from . import layout
+from .documents import licence_text, readme_text
+from .inference_config import inference_config, preparation_to_dict
+from .metadata import bundle_metadata
+from .postprocessing import check_postprocessing
+from .weights import save_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_ABSOLUTE = re.compile(r"^(/|~|\\\\|[A-Za-z]:[\\/])")
+
+
+def write_bundle(
+    out: str | os.PathLike,
+    network: nn.Module,
+    spec: NetworkSpec,
+    task: str,
+    preparation: Preparation | None = None,
+    patches: PatchSpec | None = None,
+    postprocessing: Mapping[str, float] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    name: str = "XTL",
+    description: str = "",
+) -> Path:
+    """Write a trained network as a MONAI Bundle, whole or not at all.
+
+    Parameters
+    ----------
+    out : the bundle's folder; replaced when it is an earlier output of XTL.
+    network : trained, of ``spec``.
+    task : "segmentation" (needs ``preparation``) or "classification" (needs ``patches``).
+    postprocessing : ``{"threshold": 0 to 1, "minimum_volume_mm3": mm³}``; missing ones are 0.5 and 0.
+    provenance : what the weights went through, JSON-able (``ChainRecord.to_dict``). Absolute paths in it
+        are cut to their last part: a bundle tells nothing about the machine it was made on.
+    name, description : for people.
+
+    Raises
+    ------
+    InputError : parts that do not belong together, or a folder that cannot be written.
+    """
+    post = {"threshold": 0.5, "minimum_volume_mm3": 0.0, **(postprocessing or {})}
+    _check(spec, task, preparation, patches, post)
+    provenance = _without_absolute_paths(dict(provenance or {}))
+    description = description or layout.TASKS[task]
+    size_multiple = getattr(network, "size_multiple", (1, 1, 1))
+    with atomic_folder(out) as draft:
+        for part in ("configs", "models", "docs"):
+            (draft / part).mkdir()
+        save_weights(network, draft / layout.WEIGHTS)
+        described = {
+            "format": layout.FORMAT,
+            "name": name,
+            "description": description,
+            "task": task,
+            "network": spec.to_dict(),
+            "preparation": None if preparation is None else preparation_to_dict(preparation),
+            "patches": None if patches is None else patches.to_dict(),
+            "postprocessing": post,
+            "weights": {"file": layout.WEIGHTS, "sha256": sha256_of(draft / layout.WEIGHTS)},
+        }
+        metadata = bundle_metadata(name, description, task, preparation, patches, size_multiple)
+        inference = inference_config(spec, preparation, patches, **post, name=name)
+        for file, values in (
+            (layout.XTL, described),
+            (layout.METADATA, metadata),
+            (layout.INFERENCE, inference),
+            (layout.CHAIN, provenance),
+        ):
+            text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+            (draft / file).write_text(text + "\n", encoding="utf-8")
+        (draft / layout.README).write_text(readme_text(described, provenance), encoding="utf-8")
+        (draft / layout.LICENSE).write_text(licence_text(name, provenance), encoding="utf-8")
+    return Path(out)
+
+
+def _check(spec: NetworkSpec, task: str, preparation, patches, post: Mapping[str, float]) -> None:
+    if task not in layout.TASKS:
+        raise InputError(f"a bundle for the task {task!r}", f"Choose one of {', '.join(layout.TASKS)}")
+    needed, other = (preparation, patches) if task == "segmentation" else (patches, preparation)
+    if needed is None or other is not None or spec.kind != task:
+        raise InputError(
+            f"a bundle for {task} with a network for {spec.kind}",
+            "Give a preparation with a segmentation network, or patches with a classification network",
+        )
+    if spec.in_channels != len(needed.channels):
+        raise InputError(
+            f"a network of {spec.in_channels} channels for the channels {', '.join(needed.channels)}",
+            "Give as many channels as the network takes",
+        )
+    unknown = sorted(set(post) - {"threshold", "minimum_volume_mm3"})
+    if unknown:
+        raise InputError(f"unknown postprocessing {', '.join(unknown)}", "Use threshold and minimum_volume_mm3")
+    check_postprocessing(**post)
+
+
+def _without_absolute_paths(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _without_absolute_paths(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_absolute_paths(item) for item in value]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str) and _ABSOLUTE.match(value):
+        return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
+    return value

@@ -1,0 +1,85 @@
+"""A case and a bundle -> lesions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..bundle.load import Bundle
+from ..bundle.postprocessing import check_postprocessing
+from ..data.case import Case
+from ..data.prepare import PreparedCase
+from ..data.volume import Volume, resample
+from ..errors import InputError
+from ..progress import Progress
+from .device import pick_device
+from .lesions import find_lesions
+from .results import SegmentationResult
+from .sliding_window import predict
+
+if TYPE_CHECKING:
+    import torch
+
+
+def segment_case(
+    case: Case,
+    bundle: Bundle,
+    *,
+    threshold: float | None = None,
+    minimum_volume_mm3: float | None = None,
+    device: str | torch.device = "auto",
+    progress: Progress | None = None,
+) -> SegmentationResult:
+    """Find the lesions of a case.
+
+    The channels are brought onto the bundle's working grid in patient space, the network gives a
+    probability there, and the result lies on the grid of the case's reference channel. Channels that the
+    bundle does not take are left alone. No lesion is a result, not an error.
+
+    Parameters
+    ----------
+    threshold : smallest probability of a lesion voxel; None takes the bundle's.
+    minimum_volume_mm3 : smaller lesions are dropped; None takes the bundle's.
+    device : "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises
+    ------
+    InputError : the bundle is for another task, or the case lacks a channel, holds NaN, has channels that
+        do not overlap in space, or no foreground.
+    Cancelled : at the request of ``progress``.
+    """
+    if bundle.task != "segmentation":
+        raise InputError(
+            f"the bundle {bundle.name} is for {bundle.task}, not for segmentation", "Choose another bundle"
+        )
+    threshold = bundle.threshold if threshold is None else threshold
+    minimum = bundle.minimum_volume_mm3 if minimum_volume_mm3 is None else minimum_volume_mm3
+    check_postprocessing(threshold, minimum)
+    device = pick_device(device)
+    progress = progress or Progress()
+
+    progress.report("Preparing the images", 0.0)
+    prepared = bundle.preparation(case)
+    values = predict(
+        bundle.network(device), prepared.image, prepared.foreground, device=device, progress=progress.part(0.15, 0.95)
+    )
+    progress.report("Measuring lesions", 0.95)
+    result = result_from(case, prepared, values, threshold, minimum, bundle.name)
+    progress.report("Lesions found", 1.0)
+    return result
+
+
+def result_from(
+    case: Case,
+    prepared: PreparedCase,
+    probability: np.ndarray,
+    threshold: float,
+    minimum_volume_mm3: float,
+    bundle_name: str,
+) -> SegmentationResult:
+    """The lesions of a probability map (K, J, I) on the working grid, on the case's reference grid."""
+    moved = resample(Volume(probability, prepared.grid, "probability"), case.grid)
+    volume = Volume(np.ascontiguousarray(moved.array, dtype=np.float32), case.grid, "probability")
+    label, lesions = find_lesions(volume, threshold, minimum_volume_mm3)
+    return SegmentationResult(volume, label, lesions, threshold, case, bundle_name, minimum_volume_mm3)

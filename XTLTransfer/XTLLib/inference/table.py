@@ -1,0 +1,127 @@
+"""The lesion table on disk: ``lesions.tsv`` for spreadsheets, ``lesions.json`` for programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic_file
+from .results import RESEARCH_NOTE, ClassificationResult, Lesion, RatedFinding, SegmentationResult
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a lesion table.
+
+    Attributes
+    ----------
+    name : key in JSON. unit : "mm", "mm3" or "" for a pure number or a text.
+    description : one sentence. value : takes it from a row. decimals : in the TSV, None for no rounding.
+    """
+
+    name: str
+    unit: str
+    description: str
+    value: Callable[[Any], int | float | str]
+    decimals: int | None = None
+
+    @property
+    def header(self) -> str:
+        """Name and unit, as the TSV's first line has it."""
+        return f"{self.name}_{self.unit}" if self.unit else self.name
+
+
+def _position(name: str, axis: int, towards: str, of: Callable[[Any], Sequence[float]]) -> Column:
+    return Column(name, "mm", f"position towards {towards} in patient space", lambda row: float(of(row)[axis]), 2)
+
+
+def _ras_columns(of: Callable[[Any], Sequence[float]]) -> tuple[Column, ...]:
+    return tuple(_position(name, axis, towards, of) for axis, (name, towards) in enumerate(zip("RAS", _TOWARDS)))
+
+
+_TOWARDS = ("the patient's right", "anterior", "superior")
+
+LESION_COLUMNS: tuple[Column, ...] = (
+    Column("id", "", "value in the label map, 1 for the largest lesion", lambda row: row.identifier),
+    *_ras_columns(lambda row: row.position_ras),
+    Column("volume", "mm3", "voxel count times voxel volume", lambda row: row.volume_mm3, 2),
+    Column(
+        "longest_diameter",
+        "mm",
+        "largest distance between two points of the lesion's voxels",
+        lambda row: row.longest_diameter_mm,
+        2,
+    ),
+    Column("mean_probability", "", "mean over the lesion's voxels", lambda row: row.mean_probability, 4),
+    Column("maximum_probability", "", "maximum over the lesion's voxels", lambda row: row.maximum_probability, 4),
+)
+
+FINDING_COLUMNS: tuple[Column, ...] = (
+    Column("id", "", "value in the label map", lambda row: row.row),
+    Column("finding", "", "name of the finding", lambda row: row.finding.identifier),
+    Column("zone", "", "zone of the prostate (PZ, TZ, AS, SV), empty when unknown", lambda row: row.finding.zone),
+    *_ras_columns(lambda row: row.finding.position_ras),
+    Column("probability", "", "probability of clinically significant cancer", lambda row: row.probability, 4),
+)
+
+Rows = Sequence[Lesion] | Sequence[RatedFinding]
+
+
+def write_lesion_table(
+    table: SegmentationResult | ClassificationResult | Rows, out: str | os.PathLike
+) -> tuple[Path, Path]:
+    """Write ``lesions.tsv`` and ``lesions.json`` into the folder ``out``; an empty table has a header only.
+
+    Parameters
+    ----------
+    table : a result, whose threshold, bundle and kind go into the JSON, or bare rows.
+
+    Returns
+    -------
+    The two paths.
+    """
+    columns, rows, about = _parts(table)
+    folder = Path(out)
+    tsv, as_json = folder / "lesions.tsv", folder / "lesions.json"
+    with atomic_file(tsv) as draft, open(draft, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow([column.header for column in columns])
+        writer.writerows([_text(column, row) for column in columns] for row in rows)
+    document = {
+        "note": RESEARCH_NOTE,
+        **about,
+        "columns": [{"name": c.name, "unit": c.unit, "description": c.description} for c in columns],
+        "rows": [{column.name: column.value(row) for column in columns} for row in rows],
+    }
+    with atomic_file(as_json) as draft:
+        draft.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return tsv, as_json
+
+
+def _parts(table) -> tuple[tuple[Column, ...], Sequence, dict[str, Any]]:
+    if isinstance(table, SegmentationResult):
+        about = {
+            "task": "segmentation",
+            "bundle": table.bundle_name,
+            "threshold": table.threshold,
+            "minimum_volume_mm3": table.minimum_volume_mm3,
+            "connectivity": 26,
+            "coordinates": "RAS, mm",
+        }
+        return LESION_COLUMNS, table.lesions, about
+    if isinstance(table, ClassificationResult):
+        about = {"task": "classification", "bundle": table.bundle_name, "coordinates": "RAS, mm"}
+        return FINDING_COLUMNS, table.findings, about
+    rows = tuple(table)
+    columns = FINDING_COLUMNS if rows and isinstance(rows[0], RatedFinding) else LESION_COLUMNS
+    return columns, rows, {"coordinates": "RAS, mm"}
+
+
+def _text(column: Column, row) -> str:
+    value = column.value(row)
+    return f"{value:.{column.decimals}f}" if column.decimals is not None else str(value)
