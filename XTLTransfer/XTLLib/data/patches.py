@@ -105,10 +105,7 @@ class PatchSource:
                 f"the finding {finding.identifier} at ({at}) mm RAS lies outside {volume.name} ({name})",
                 "Check the finding's position (RAS or LPS, mm) and that it belongs to this patient",
             )
-        samples, blocks = self._sample_points(volume.grid, self._spec.size_mm[name])
-        ijk = volume.grid.ras_to_index(centre + samples)
-        if self._spec.shape[0] == 1:
-            ijk += self._shift_to_slice(volume.grid, centre)
+        ijk, blocks = self._sample_points(volume.grid, centre, self._spec.size_mm[name])
         lows = np.clip(np.floor(ijk.reshape(-1, 3).min(0)).astype(int), 0, np.array(volume.grid.shape[::-1]) - 1)
         highs = np.clip(np.ceil(ijk.reshape(-1, 3).max(0)).astype(int), 0, np.array(volume.grid.shape[::-1]) - 1)
         box = tuple(slice(low, high + 1) for low, high in zip(lows[::-1], highs[::-1]))
@@ -126,24 +123,41 @@ class PatchSource:
             )
         return patch
 
-    def _sample_points(self, grid: Grid, size_mm: tuple[float, float, float]) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Offsets (K', J', I', 3) in RAS mm from the centre, and the shape that gathers K' J' I' into blocks.
+    def _sample_points(
+        self, grid: Grid, centre: np.ndarray, size_mm: tuple[float, float, float]
+    ) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Voxel indices (K', J', I', 3) to sample, and the shape that gathers K', J', I' into blocks.
 
         A patch that is coarser than the volume averages several samples a voxel, against aliasing.
         """
-        steps = np.array(size_mm) / np.array(self._spec.shape[::-1])
-        voxels_per_mm = np.linalg.norm(np.linalg.inv(grid.ijk_to_ras[:3, :3]) @ self._axes, axis=0)
-        factors = np.clip(np.round(steps * voxels_per_mm), 1, _MOST_SAMPLES).astype(int)
-        if self._spec.shape[0] == 1:
+        k, j, i = self._spec.shape
+        steps = np.array(size_mm) / (i, j, k)
+        voxels_a_step = np.linalg.inv(grid.ijk_to_ras[:3, :3]) @ self._axes * steps
+        if k == 1 and _are_voxels(voxels_a_step[:, :2]):
+            return self._voxels_around(grid, centre, np.round(voxels_a_step[:, :2])), (1, 1, j, 1, i, 1)
+        factors = np.clip(np.round(np.linalg.norm(voxels_a_step, axis=0)), 1, _MOST_SAMPLES).astype(int)
+        if k == 1:
             factors[2] = 1  # a patch of one slice is one slice of the image
-        counts = np.array(self._spec.shape[::-1]) * factors
+        counts = np.array((i, j, k)) * factors
         x, y, z = (
             (np.arange(count) - (count - 1) / 2) * step / factor for count, step, factor in zip(counts, steps, factors)
         )
         zyx = np.meshgrid(z, y, x, indexing="ij")
-        offsets = np.stack(zyx[::-1], axis=-1) @ self._axes.T
-        k, j, i = self._spec.shape
-        return offsets, (k, factors[2], j, factors[1], i, factors[0])
+        ijk = grid.ras_to_index(centre + np.stack(zyx[::-1], axis=-1) @ self._axes.T)
+        if k == 1:
+            ijk += self._shift_to_slice(grid, centre)
+        return ijk, (k, factors[2], j, factors[1], i, factors[0])
+
+    def _voxels_around(self, grid: Grid, centre: np.ndarray, moves: np.ndarray) -> np.ndarray:
+        """Whole voxel indices (1, J, I, 3): the finding's voxel stands in row (J - 1) // 2, column I // 2.
+
+        That is the convention of the prostatex-patches set, so that a network trained on the set sees
+        the same pixels when it is applied to images.
+        """
+        _, j, i = self._spec.shape
+        rows, columns = np.meshgrid(np.arange(j) - (j - 1) // 2, np.arange(i) - i // 2, indexing="ij")
+        home = np.round(grid.ras_to_index(centre))
+        return (home + np.stack([columns, rows], axis=-1) @ moves.T)[None]
 
     def _shift_to_slice(self, grid: Grid, centre: np.ndarray) -> np.ndarray:
         """The move (di, dj, dk) of the centre onto the nearest slice of this volume."""
@@ -155,11 +169,19 @@ class PatchSource:
         return shift
 
 
+def _are_voxels(voxels_a_step: np.ndarray) -> bool:
+    """Whether each step goes from one voxel to a neighbour along a voxel axis, within 1 %."""
+    whole = np.round(voxels_a_step)
+    return bool(np.abs(voxels_a_step - whole).max() <= 0.01 and (np.abs(whole).sum(axis=0) == 1).all())
+
+
 def extract_patch(case: Case, finding: Finding, spec: PatchSpec, prepared: PatchSource | None = None) -> np.ndarray:
     """The patch of a finding, sampled linearly in patient space: float32 (C, K, J, I).
 
-    The patch's axes are those of the reference channel nearest to L, P, S, for every channel. A patch of
-    one slice (K = 1) is taken in the slice of each volume that lies nearest to the finding.
+    The patch's axes are those of the reference channel nearest to L, P, S, for every channel. Beyond a
+    volume's border its edge repeats. A patch of one slice (K = 1) is taken in the slice of each volume
+    that lies nearest to the finding; where its pixels are as large as the volume's, they are cut out
+    and not interpolated, and the finding's voxel stands in row (J - 1) // 2, column I // 2.
 
     Parameters
     ----------
@@ -181,7 +203,8 @@ def load_patch(entry: Entry, datalist: Datalist, spec: PatchSpec) -> np.ndarray:
         return load_stored_patch(entry, spec)
     if entry.finding is None:
         raise InputError(f"the case {entry.case} of the datalist {datalist.name} has no finding", "Give its position")
-    needed = tuple((name, path, state_of(path)) for name, path in entry.images.items())
+    wanted = {*spec.channels, datalist.reference}
+    needed = tuple((name, path, state_of(path)) for name, path in entry.images.items() if name in wanted)
     return _source(needed, datalist.reference, json.dumps(spec.to_dict())).patch(entry.finding)
 
 

@@ -1,0 +1,232 @@
+"""DICOM series: one folder of single-frame slices to a volume, with every doubt told as an error.
+
+Messages name files and folders, never what a DICOM header says of the patient.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from .geometry import LPS_TO_RAS, Grid
+from .volume import Volume
+
+_ORIENTATION_TOLERANCE = 1e-4
+_SPACING_TOLERANCE_MM = 1e-3
+_GAP_TOLERANCE = 0.02
+_SHEAR_TOLERANCE_MM = 0.1
+_SAME_POSITION_MM = 0.01
+_REMEDY = "Export the series again from the archive, alone in a folder"
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """The header of one DICOM file, without its pixels.
+
+    Attributes
+    ----------
+    position_lps : centre of the first pixel, mm. rows, columns : unit vectors along a row and down a column.
+    spacing_mm : pixel spacing along a row (x) and down a column (y).
+    thickness_mm : nominal, used when there is only one slice.
+    b_value : s/mm², None where nothing tells it.
+    """
+
+    path: Path
+    series_uid: str
+    shape: tuple[int, int]
+    position_lps: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    spacing_mm: tuple[float, float]
+    thickness_mm: float
+    b_value: float | None
+
+    @property
+    def normal(self) -> np.ndarray:
+        return np.cross(self.rows, self.columns)
+
+
+def read_series_folder(folder: str | os.PathLike, b_value: float | None = None) -> Volume:
+    """Read the one DICOM series in a folder.
+
+    Slices are put in order by their position along the slice normal. The rescale slope and intercept of
+    each file are applied (float32 then, else the stored integers). Of a diffusion series with several
+    b-values the volume of ``b_value`` is read, the highest when it is None.
+
+    Raises
+    ------
+    InputError : no DICOM in the folder; a file unreadable, truncated or multi-frame; several series;
+        slices of different size or orientation; a slice missing, twice or off the line; no such b-value.
+    """
+    slices = _one_volume(series_slices(folder), Path(folder), b_value)
+    grid = _grid_of(slices)
+    return Volume(np.stack([_read_pixels(one) for one in slices]), grid, str(folder))
+
+
+def series_grid(folder: str | os.PathLike, b_value: float | None = None) -> Grid:
+    """The grid that ``read_series_folder`` would give, from the headers alone."""
+    return _grid_of(_one_volume(series_slices(folder), Path(folder), b_value))
+
+
+def series_slices(folder: str | os.PathLike) -> list[Slice]:
+    """The headers of the DICOM files in a folder, by file name. Raises InputError when there are none."""
+    files = dicom_files(folder)
+    if not files:
+        raise InputError(f"the folder {folder} holds no DICOM files", "Name the folder of one series")
+    return [_read_header(file) for file in files]
+
+
+def dicom_files(folder: str | os.PathLike) -> list[Path]:
+    """The files directly in a folder that are DICOM by their ending or by the letters DICM, sorted by name."""
+    files = []
+    for file in sorted(Path(folder).iterdir()):
+        if not file.is_file() or file.name.startswith(".") or file.name.upper() == "DICOMDIR":
+            continue
+        if file.suffix.lower() in (".dcm", ".ima") or _says_dicm(file):
+            files.append(file)
+    return files
+
+
+def b_value_of(dataset) -> float | None:
+    """The b-value (s/mm²) of a slice: (0018,9087), else Siemens' private (0019,100C), else the sequence name.
+
+    The private value comes as bytes with a trailing blank (``b"400 "``) where the file's syntax hides its
+    type. A sequence name such as ``*ep_b400t`` tells a b-value, one such as ``*ep_b50_800`` a range only.
+    """
+    for tag in ((0x0018, 0x9087), (0x0019, 0x100C)):
+        if tag in dataset:
+            value = dataset[tag].value
+            text = value.decode("ascii", "ignore") if isinstance(value, bytes) else str(value)
+            if re.fullmatch(r"\s*\d+(\.\d*)?\s*\0*", text):
+                return float(text.strip(" \0"))
+    match = re.search(r"_b(\d+)(?![\d_])", str(dataset.get("SequenceName", "")))
+    return float(match.group(1)) if match else None
+
+
+def _says_dicm(file: Path) -> bool:
+    with open(file, "rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def _read_header(path: Path) -> Slice:
+    import pydicom
+
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
+            raise InputError(f"the DICOM file {path} is multi-frame", "Convert it to NIfTI or to single-frame DICOM")
+        rows, columns = np.array(dataset.ImageOrientationPatient, dtype=float).reshape(2, 3)
+        down, along = (float(value) for value in dataset.PixelSpacing)
+        return Slice(
+            path=path,
+            series_uid=str(dataset.SeriesInstanceUID),
+            shape=(int(dataset.Rows), int(dataset.Columns)),
+            position_lps=np.array(dataset.ImagePositionPatient, dtype=float).reshape(3),
+            rows=rows,
+            columns=columns,
+            spacing_mm=(along, down),
+            thickness_mm=float(dataset.get("SpacingBetweenSlices") or dataset.get("SliceThickness") or 1),
+            b_value=b_value_of(dataset),
+        )
+    except InputError:
+        raise
+    except AttributeError as error:
+        missing = re.search(r"attribute '(\w+)'", str(error))
+        what = missing.group(1) if missing else "its geometry"
+        raise InputError(f"the DICOM file {path} lacks {what}: it is truncated or no image slice", _REMEDY) from error
+    except Exception as error:  # pydicom raises many kinds for files that are cut off or not DICOM
+        raise InputError(f"the DICOM file {path} cannot be read ({type(error).__name__})", _REMEDY) from error
+
+
+def _one_volume(slices: list[Slice], folder: Path, b_value: float | None) -> list[Slice]:
+    """The slices of one volume in order along the normal, or InputError saying what is wrong with them."""
+    first = slices[0]
+    for other in slices[1:]:
+        if other.series_uid != first.series_uid:
+            raise InputError(
+                f"the folder {folder} holds more than one DICOM series", "Put each series into its own folder"
+            )
+        orientation = max(np.abs(other.rows - first.rows).max(), np.abs(other.columns - first.columns).max())
+        spacing = np.abs(np.subtract(other.spacing_mm, first.spacing_mm)).max()
+        if other.shape != first.shape or orientation > _ORIENTATION_TOLERANCE or spacing > _SPACING_TOLERANCE_MM:
+            raise InputError(
+                f"{other.path} differs from {first.path} in size, orientation or pixel spacing",
+                "Put slices of one orientation alone into a folder",
+            )
+    values = sorted({one.b_value for one in slices if one.b_value is not None})
+    if b_value is not None and b_value not in values:
+        there = ", ".join(f"{value:g}" for value in values) or "none"
+        raise InputError(f"the series in {folder} has no b-value {b_value:g} (it has: {there})", "Choose one of them")
+    if len(values) > 1 or b_value is not None:
+        wanted = values[-1] if b_value is None else b_value
+        slices = [one for one in slices if one.b_value == wanted]
+    return sorted(slices, key=lambda one: float(one.position_lps @ first.normal))
+
+
+def _grid_of(slices: list[Slice]) -> Grid:
+    first, last = slices[0], slices[-1]
+    step = first.normal * first.thickness_mm
+    if len(slices) > 1:
+        step = (last.position_lps - first.position_lps) / (len(slices) - 1)
+        _check_gaps(slices)
+    ijk_to_lps = np.eye(4)
+    ijk_to_lps[:3, 0] = first.rows * first.spacing_mm[0]
+    ijk_to_lps[:3, 1] = first.columns * first.spacing_mm[1]
+    ijk_to_lps[:3, 2] = step
+    ijk_to_lps[:3, 3] = first.position_lps
+    return Grid((len(slices), *first.shape), LPS_TO_RAS @ ijk_to_lps)
+
+
+def _check_gaps(slices: list[Slice]) -> None:
+    moves = np.diff([one.position_lps for one in slices], axis=0)
+    gaps = moves @ slices[0].normal
+    typical = float(np.median(gaps))
+    for index, gap in enumerate(gaps):
+        before, after = slices[index].path, slices[index + 1].path
+        if gap < _SAME_POSITION_MM:
+            raise InputError(f"{before} and {after} are slices at one position", "Keep one of each slice")
+        if abs(gap - typical) > _GAP_TOLERANCE * typical:
+            raise InputError(
+                f"between {before} and {after} lie {gap:.2f} mm, between other slices {typical:.2f} mm: "
+                "a slice is missing or too many are there",
+                "Complete the series",
+            )
+    sideways = moves - np.outer(gaps, slices[0].normal)
+    if np.abs(sideways).max() > _SHEAR_TOLERANCE_MM:
+        raise InputError(
+            f"the slices in {slices[0].path.parent} are not stacked at right angles", "Resample the series first"
+        )
+
+
+def _read_pixels(one: Slice) -> np.ndarray:
+    import pydicom
+
+    try:
+        dataset = pydicom.dcmread(one.path)
+        slope = float(dataset.get("RescaleSlope", 1) or 1)
+        intercept = float(dataset.get("RescaleIntercept", 0) or 0)
+        if dataset.file_meta.TransferSyntaxUID.is_compressed:
+            pixels, slope, intercept = _decompress(one.path), 1.0, 0.0
+        else:
+            pixels = dataset.pixel_array
+    except Exception as error:  # pydicom and GDCM raise many kinds for pixel data that are cut off
+        raise InputError(
+            f"the DICOM file {one.path} is truncated or damaged ({type(error).__name__})", _REMEDY
+        ) from error
+    if pixels.shape != one.shape:
+        raise InputError(f"the DICOM file {one.path} holds no grey image of its stated size", _REMEDY)
+    if slope == 1 and intercept == 0:
+        return pixels
+    return (pixels * np.float32(slope) + np.float32(intercept)).astype(np.float32)
+
+
+def _decompress(path: Path) -> np.ndarray:
+    """Pixels of a compressed file by SimpleITK (GDCM), which applies the rescale slope and intercept."""
+    import SimpleITK
+
+    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))[0]

@@ -1,0 +1,156 @@
+"""PI-CAI: prostate MR as ``<patient>_<study>_{t2w,adc,hbv}.mha`` with public lesion labels.
+
+Saha A, Bosma JS, Twilt JJ et al., Lancet Oncol 2024;25:879-887. Labels: repository
+DIAGNijmegen/picai_labels (CC BY-NC 4.0), ``csPCa_lesion_delineations/human_expert``: 0 is background and
+everything of ISUP grade <= 1, 2 to 5 is a clinically significant lesion of that grade. The directions of
+labels and images differ by up to 2e-4, which loading sets right.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from ..case import Finding
+from ..datalist import Datalist, Entry
+from ..findings import read_findings_csv
+from ..images import read_volume
+from .common import choose, require_entries
+
+TASKS = ("segmentation", "classification")
+LICENCE = "images CC BY-NC 4.0; labels CC BY-NC 4.0: not for commercial use"
+CHANNELS = {"T2W": "t2w", "ADC": "adc", "HBV": "hbv"}
+SIGNIFICANT_GRADE = 2
+_T2W = re.compile(r"(\d+)_(\d+)_t2w\.mha")
+_LABELS = Path("csPCa_lesion_delineations") / "human_expert"
+_MAPPING = Path("additional_resources") / "ProstateX-mapping.json"
+
+
+def read(source: Path, task: str = "segmentation", labels: str = "", findings: str = "") -> Datalist:
+    """Read PI-CAI.
+
+    Parameters
+    ----------
+    source : a folder at or above the .mha files (flat, or one folder a patient, or folds of them).
+    task : "segmentation": one entry a study, the label is the lesion mask, empty where there is no
+        significant lesion. "classification": one entry a finding.
+    labels : the picai_labels folder; when empty, ``picai_labels`` in or beside ``source``.
+    findings : for classification, the table ProstateX-Findings-Train.csv.
+
+    Classification needs findings of both kinds, and PI-CAI publishes places of significant lesions
+    only. Each 26-connected component of a label is a significant finding, at the component's voxel
+    nearest to its centroid; studies without lesion give none. With ``findings``, those studies that
+    PI-CAI took from ProstateX (its own mapping tells) get the findings of that table instead,
+    significant and not: without it every label is 1, and the description says so.
+
+    Studies without a human expert's label file are left out and counted in the description.
+    """
+    choose("picai", "task", task, TASKS)
+    if findings and task != "classification":
+        raise InputError("the option findings of the layout picai goes with task=classification", "Add it, or leave it")
+    label_folder = _label_folder(source, labels)
+    known = _mapped_findings(label_folder, Path(os.path.abspath(findings))) if findings else {}
+    entries: list[Entry] = []
+    unlabelled = 0
+    for t2w in sorted(source.rglob("*_t2w.mha")):
+        match = _T2W.fullmatch(t2w.name)
+        if match is None:
+            continue
+        patient, case = match.group(1), f"{match.group(1)}_{match.group(2)}"
+        images = {name: str(t2w.with_name(f"{case}_{ending}.mha")) for name, ending in CHANNELS.items()}
+        label = _label_of(label_folder, case)
+        if label is None:
+            unlabelled += 1
+        elif task == "segmentation":
+            entries.append(Entry(patient, case, images, str(label)))
+        else:
+            places = known[case] if case in known else _lesions(label)
+            entries += [_finding_entry(patient, case, images, finding, grade) for finding, grade in places]
+    negatives = sum(entry.label == 0 for entry in entries)
+    told = "" if task == "segmentation" or negatives else "; all are significant: give the option findings for others"
+    return Datalist(
+        name="PI-CAI",
+        layout="picai",
+        task=task,
+        channels=tuple(CHANNELS),
+        reference="T2W",
+        labels={"0": "background", "1": "significant lesion"}
+        if task == "segmentation"
+        else {"0": "not significant", "1": "clinically significant"},
+        licence=LICENCE,
+        description=f"{len(entries)} {'studies' if task == 'segmentation' else 'findings'}{told}; "
+        f"{unlabelled} studies without a human label left out",
+        training=require_entries(entries, source, "labelled studies named <patient>_<study>_t2w.mha with lesions"),
+    )
+
+
+def _finding_entry(patient: str, case: str, images: dict[str, str], finding: Finding, grade: str) -> Entry:
+    attributes = {"zone": finding.zone, "grade": grade}
+    return Entry(
+        patient=patient,
+        case=f"{case}-{finding.identifier}",
+        images=images,
+        label=int(bool(finding.significant)),
+        finding=finding,
+        attributes={name: value for name, value in attributes.items() if value},
+    )
+
+
+def _label_folder(source: Path, labels: str) -> Path:
+    if labels:
+        folder = Path(os.path.abspath(labels))
+        candidates = [folder]
+    else:
+        candidates = [source / "picai_labels", source, source.parent / "picai_labels"]
+    for candidate in candidates:
+        if (candidate / _LABELS).is_dir():
+            return candidate
+    raise InputError(
+        f"{candidates[0]} holds no {_LABELS.as_posix()}", "Get DIAGNijmegen/picai_labels and name it with labels="
+    )
+
+
+def _label_of(folder: Path, case: str) -> Path | None:
+    """The label on the T2W grid: "resampled" where there is one, else the original delineation."""
+    choices = [folder / _LABELS / kind / f"{case}.nii.gz" for kind in ("resampled", "original")]
+    return next((path for path in choices if path.is_file()), None)
+
+
+def _lesions(label: Path) -> list[tuple[Finding, str]]:
+    """(finding, ISUP grade) of each 26-connected component, the larger ones first."""
+    from scipy.ndimage import label as components
+
+    volume = read_volume(label)
+    numbered, count = components(volume.array >= SIGNIFICANT_GRADE, structure=np.ones((3, 3, 3)))
+    voxels = [np.argwhere(numbered == number) for number in range(1, count + 1)]
+    lesions = []
+    for place, lesion in enumerate(sorted(voxels, key=lambda kji: (-len(kji), kji[0].tolist())), start=1):
+        ras = volume.grid.index_to_ras(lesion[:, ::-1])
+        nearest = int(np.argmin(np.linalg.norm(ras - ras.mean(axis=0), axis=1)))
+        grade = int(volume.array[tuple(lesion.T)].max())
+        lesions.append((Finding(str(place), tuple(float(mm) for mm in ras[nearest]), "", True), str(grade)))
+    return lesions
+
+
+def _mapped_findings(label_folder: Path, table: Path) -> dict[str, list[tuple[Finding, str]]]:
+    """PI-CAI case -> the findings that ProstateX gives for it."""
+    path = label_folder / _MAPPING
+    try:
+        mapping = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the mapping {path} cannot be read", "Complete picai_labels, or leave out findings"
+        ) from error
+    patients = [name.split("_")[0] for name in mapping]
+    # A patient of several studies is left to the labels: the table does not say which study a finding is of.
+    cases = {patient: case for patient, case in zip(patients, mapping.values()) if patients.count(patient) == 1}
+    found: dict[str, list[tuple[Finding, str]]] = {}
+    for patient, finding in read_findings_csv(table):
+        if patient in cases and finding.significant is not None:
+            found.setdefault(cases[patient], []).append((finding, ""))
+    return found
