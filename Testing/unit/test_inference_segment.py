@@ -54,7 +54,7 @@ def _bundle(channels=("FLAIR", "T1"), task="segmentation", spacing_mm=None, **ch
 
 
 def _grid(directions, spacing=(1.0, 1.0, 1.0), extent_mm=72.0, centre=(2.0, -3.0, 4.0)) -> Grid:
-    shape = tuple(int(round(extent_mm / s)) for s in spacing[::-1])
+    shape = tuple(round(extent_mm / s) for s in spacing[::-1])
     affine = np.eye(4)
     affine[:3, :3] = np.asarray(directions, dtype=float) * np.array(spacing)
     affine[:3, 3] = np.array(centre) - affine[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
