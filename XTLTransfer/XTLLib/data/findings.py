@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from dataclasses import replace
+from pathlib import Path
 
 from ..errors import InputError
 from .case import Finding
 from .geometry import ras_from_lps
-from .tables import Row, read_table
+from .tables import Row, nearest, read_table, require_columns, unique_names
 
 ZONES = ("PZ", "TZ", "AS", "SV")
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": None}
@@ -32,12 +35,14 @@ def read_findings_csv(path: str | os.PathLike) -> list[tuple[str, Finding]]:
         is unknown, or a repeated line contradicts itself in the truth.
     """
     rows = read_table(path)
-    prostatex = bool(rows) and "ProxID" in rows[0].values
-    required = ("ProxID", "fid", "pos") if prostatex else ("finding", "r", "a", "s")
+    if not rows:
+        raise InputError(f"the table {path} has no findings", "Add a line for each finding")
+    prostatex = "ProxID" in rows[0].values
+    require_columns(path, rows[0].values, ("ProxID", "fid", "pos") if prostatex else ("finding", "r", "a", "s"))
     result: list[tuple[str, Finding]] = []
     seen: dict[tuple, tuple[str, bool | None]] = {}
     numbers: dict[tuple[str, str], int] = {}
-    for row in read_table(path, required):
+    for row in rows:
         patient = row["ProxID"] if prostatex else row.get("patient")
         number = row["fid"] if prostatex else row["finding"]
         position = position_lps(row, "pos") if prostatex else position_ras(row)
@@ -56,9 +61,57 @@ def read_findings_csv(path: str | os.PathLike) -> list[tuple[str, Finding]]:
         repeat = numbers[patient, number]
         identifier = number if repeat == 1 else f"{number}-{repeat}"
         result.append((patient, Finding(identifier, position, zone_of(row), truth)))
-    if not result:
-        raise InputError(f"the table {path} has no findings", "Add a line for each finding")
     return result
+
+
+def read_findings(path: str | os.PathLike, patient: str | None = None) -> tuple[Finding, ...]:
+    """The findings of one patient, from a table or from a point list of Slicer (.mrk.json).
+
+    Parameters
+    ----------
+    patient : which patient's lines of a table to take; needed where it holds several.
+
+    Raises
+    ------
+    InputError : as read_findings_csv; or the table holds several patients and none was named, or not the named one.
+    """
+    if str(path).lower().endswith(".json"):
+        return _read_point_list(Path(path))
+    rows = read_findings_csv(path)
+    patients = list(dict.fromkeys(name for name, _ in rows))
+    if patient is None and len(patients) > 1:
+        raise InputError(f"the table {path} holds findings of {len(patients)} patients", "Name the patient")
+    if patient is not None and patient not in patients:
+        close = nearest(patient, patients)
+        raise InputError(
+            f"the table {path} has no findings of the patient {patient}",
+            f"Did you mean {close}" if close else "Check the patient's name",
+        )
+    return tuple(finding for name, finding in rows if patient in (None, name))
+
+
+def _read_point_list(path: Path) -> tuple[Finding, ...]:
+    if not path.is_file():
+        raise InputError(f"the point list {path} does not exist", "Check the path")
+    findings: list[Finding] = []
+    try:
+        for markup in json.loads(path.read_text(encoding="utf-8"))["markups"]:
+            sign = {"LPS": -1.0, "RAS": 1.0}[markup.get("coordinateSystem", "LPS")]
+            for point in markup["controlPoints"]:
+                if point.get("positionStatus", "defined") != "defined":
+                    continue
+                x, y, z = (float(value) for value in point["position"])
+                label = str(point.get("label") or point.get("id") or len(findings) + 1)
+                findings.append(Finding(label, (sign * x, sign * y, z)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"the point list {path} is not a Markups file ({type(error).__name__})",
+            "Save the points again as .mrk.json",
+        ) from error
+    if not findings:
+        raise InputError(f"the point list {path} has no placed point", "Place a point on each finding")
+    names = unique_names([finding.identifier for finding in findings])
+    return tuple(replace(finding, identifier=name) for finding, name in zip(findings, names))
 
 
 def position_lps(row: Row, column: str) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ import csv
 import difflib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,8 @@ def read_table(path: str | os.PathLike, required: Iterable[str] = ()) -> list[Ro
             continue
         if not columns:
             columns = cells
-            _check_columns(path, columns, required)
+            _refuse_doubles(path, columns)
+            require_columns(path, columns, required)
             continue
         where = f"{path}, line {reader.line_num}"
         if len(cells) > len(columns) and any(cells[len(columns) :]):
@@ -83,11 +84,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return by_lower[found[0]] if found else ""
 
 
-def _check_columns(path: Path, columns: list[str], required: Iterable[str]) -> None:
+def unique_names(names: Sequence[str]) -> list[str]:
+    """The names, with -2, -3 ... added to the later ones of a name that comes more than once."""
+    given: dict[str, int] = {}
+    result = []
+    for name in names:
+        given[name] = given.get(name, 0) + 1
+        result.append(name if given[name] == 1 else f"{name}-{given[name]}")
+    return result
+
+
+def require_columns(path: str | os.PathLike, columns: Iterable[str], required: Iterable[str]) -> None:
+    """Raise InputError when a required column is missing, naming the nearest one that the table has."""
     named = [column for column in columns if column]
-    twice = sorted({column for column in named if named.count(column) > 1})
-    if twice:
-        raise InputError(f"the table {path} has the column {twice[0]} twice", "Name every column once")
     for column in required:
         if column not in named:
             close = nearest(column, named)
@@ -95,3 +104,9 @@ def _check_columns(path: Path, columns: list[str], required: Iterable[str]) -> N
                 f"the table {path} has no column {column} (it has: {', '.join(named)})",
                 f"Rename the column {close} to {column}" if close else f"Add the column {column}",
             )
+
+
+def _refuse_doubles(path: Path, columns: list[str]) -> None:
+    twice = sorted({column for column in columns if column and columns.count(column) > 1})
+    if twice:
+        raise InputError(f"the table {path} has the column {twice[0]} twice", "Name every column once")

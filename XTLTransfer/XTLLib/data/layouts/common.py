@@ -33,13 +33,3 @@ def require_exist(paths: Iterable[str | os.PathLike], source: Path) -> None:
         raise InputError(
             f"{source} lacks {len(gone)} files: {', '.join(gone[:3])}{more}", "Complete the download, or check the path"
         )
-
-
-def unique_names(names: Sequence[str]) -> list[str]:
-    """The names, with -2, -3 ... added to the later ones of a name that comes more than once."""
-    given: dict[str, int] = {}
-    result = []
-    for name in names:
-        given[name] = given.get(name, 0) + 1
-        result.append(name if given[name] == 1 else f"{name}-{given[name]}")
-    return result

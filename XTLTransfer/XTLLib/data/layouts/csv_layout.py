@@ -28,8 +28,8 @@ from ...errors import InputError
 from ..case import Finding
 from ..datalist import PARTS, Datalist, Entry
 from ..findings import position_ras, zone_of
-from ..tables import Row, nearest, read_table
-from .common import require_entries, unique_names
+from ..tables import Row, nearest, read_table, unique_names
+from .common import require_entries
 
 KNOWN_CHANNELS = ("FLAIR", "T1", "T2", "PD", "T2W", "ADC", "HBV", "KTRANS", "MG")
 _RESERVED = ("patient", "case", "label", "part", "finding", "r", "a", "s", "zone")

@@ -14,8 +14,8 @@ from ..case import Finding
 from ..datalist import Datalist, Entry
 from ..findings import position_lps, truth_of, zone_of
 from ..stored_patches import STORED_NAMES, open_patches, state_of
-from ..tables import read_table
-from .common import choose, require_entries, require_exist, unique_names
+from ..tables import read_table, unique_names
+from .common import choose, require_entries, require_exist
 
 LICENCE = "from TCIA PROSTATEx (CC BY 3.0), doi 10.7937/K9TCIA.2017.MURS5CL"
 KEEP = ("all", "complete")
