@@ -59,7 +59,7 @@ def oriented_image(array: np.ndarray, grid: Grid, start_ijk: tuple[int, int, int
 
     Parameters
     ----------
-    array : the part; may be of size 0, which gives an empty image with the grid's geometry.
+    array : the part, of an MRML type; values are copied.
     grid : the whole grid, whose geometry the image keeps.
     start_ijk : index (i, j, k) on ``grid`` of the part's first voxel.
     """
@@ -72,12 +72,6 @@ def oriented_image(array: np.ndarray, grid: Grid, start_ijk: tuple[int, int, int
 
 
 def _fill(image: Any, array: np.ndarray, start_ijk: tuple[int, int, int]) -> None:
-    from vtk.util import numpy_support
-
-    if array.size == 0:
-        image.SetExtent(0, -1, 0, -1, 0, -1)
-        image.AllocateScalars(numpy_support.get_vtk_array_type(array.dtype), 1)
-        return
     counts = array.shape[::-1]
     extent = [bound for first, count in zip(start_ijk, counts) for bound in (int(first), int(first) + count - 1)]
     image.SetExtent(*extent)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from ..inference.results import ClassificationResult, RatedFinding
+from ..inference.results import ClassificationResult
+from ..inference.table import FINDING_COLUMNS
 from .change import check_output, one_change, output_node
 from .colors import color_labels, probability_color
 from .findings import findings_to_node, label_with_probability
 from .hierarchy import place_beside
 from .nodes import label_to_node
 from .segmentation import describe
-from .table import Column, fill_table
+from .table import fill_table, table_columns
 from .views import show_in_slice_views
 
 
@@ -24,7 +23,7 @@ class ClassificationNodes:
 
     Attributes
     ----------
-    table : vtkMRMLTableNode, one row a finding (see finding_columns).
+    table : vtkMRMLTableNode, one row a finding: the columns of lesions.tsv.
     label : vtkMRMLLabelMapVolumeNode, a ball at each finding with its row number as value.
     colors : vtkMRMLColorTableNode of the label map: an entry "finding 1: 0.73" in the colour of 0.73.
     findings : vtkMRMLMarkupsFiducialNode, labelled with the probabilities.
@@ -61,7 +60,7 @@ def add_classification(
     check_output(findings_node, "vtkMRMLMarkupsNode")
     check_output(label_node, "vtkMRMLLabelMapVolumeNode")
     check_output(table_node, "vtkMRMLTableNode")
-    columns = finding_columns(result.findings)
+    columns = table_columns(FINDING_COLUMNS, result.findings)
     names = [f"finding {rated.finding.identifier}: {rated.probability:.2f}" for rated in result.findings]
     rgb = [probability_color(rated.probability) for rated in result.findings]
     prefix = "" if reference_node is None else f"{reference_node.GetName()} "
@@ -81,26 +80,3 @@ def add_classification(
         place_beside(scene, (table_node, label_node, findings_node), reference_node)
         show_in_slice_views(scene, reference_node, label_node)
     return ClassificationNodes(table_node, label_node, colors, findings_node)
-
-
-def finding_columns(findings: tuple[RatedFinding, ...]) -> list[Column]:
-    """The columns of the lesion table: text for the finding and its zone, double for the rest."""
-    position = np.array([rated.finding.position_ras for rated in findings], dtype=np.float64).reshape(-1, 3)
-    return [
-        Column("finding", "Finding", np.array([rated.finding.identifier for rated in findings], dtype=str)),
-        Column("R", "R", position[:, 0], "mm", "Position, right positive"),
-        Column("A", "A", position[:, 1], "mm", "Position, anterior positive"),
-        Column("S", "S", position[:, 2], "mm", "Position, superior positive"),
-        Column(
-            "zone",
-            "Zone",
-            np.array([rated.finding.zone for rated in findings], dtype=str),
-            description="PZ peripheral, TZ transition, AS anterior stroma, SV seminal vesicle",
-        ),
-        Column(
-            "probability",
-            "Probability",
-            np.array([rated.probability for rated in findings], dtype=np.float64),
-            description="Of clinically significant cancer",
-        ),
-    ]

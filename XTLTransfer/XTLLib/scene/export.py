@@ -19,7 +19,8 @@ _STORED = (".nrrd", ".gz", ".png")  # compressed already
 def save_scene(scene: Any, path: str | os.PathLike) -> None:
     """Write the whole scene with its data as an MRB file; the path appears whole or not at all.
 
-    Nodes keep the file names they had. The archive's time stamps are constant.
+    Nodes keep the file names they had. Saved again, an unchanged scene gives the same bytes: the
+    archive's time stamps are constant.
 
     Raises
     ------

@@ -48,16 +48,15 @@ def write_result_folder(
     with atomic_folder(out) as draft, new_scene() if scene is None else nullcontext(scene) as target:
         write_volume(result.label, draft / "labelmap.nii.gz")
         write_volume(result.probability, draft / "probability.nii.gz")
+        write_lesion_table(result, draft)
         write_report(result, draft / "report.png")
         inputs = add_case(result.case, target)
         if scene is None:
             add_slice_views(target, inputs.reference, _position_of_interest(result))
         if isinstance(result, SegmentationResult):
-            write_lesion_table(result.lesions, draft)
             nodes = add_segmentation(result, target, inputs.reference)
             save_segmentation(nodes.segmentation, draft / "segmentation.seg.nrrd")
         else:
-            write_lesion_table(result.findings, draft)
             add_classification(result, target, inputs.reference)
             with new_scene() as aside:  # the scene shows the findings as a label map; twice would be once too often
                 save_segmentation(add_rated_segments(result, aside), draft / "segmentation.seg.nrrd")

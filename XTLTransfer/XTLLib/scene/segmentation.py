@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from ..data.volume import Volume
-from ..inference.results import RESEARCH_NOTE, Lesion, SegmentationResult
+from ..inference.results import RESEARCH_NOTE, SegmentationResult
+from ..inference.table import LESION_COLUMNS
+from ..metrics.components import bounding_box
 from .arrays import oriented_image
 from .change import check_output, one_change, output_node
 from .colors import LESION_COLOR, PROBABILITY_MAP_ID, color_labels, lesion_colors
 from .hierarchy import place_beside
 from .nodes import label_to_node, volume_to_node
 from .session import import_slicer
-from .table import Column, fill_table
+from .table import fill_table, table_columns
 from .terminology import MS_LESION
 from .views import show_in_slice_views
 
@@ -34,7 +36,7 @@ class SegmentationNodes:
     segmentation : vtkMRMLSegmentationNode with one segment, ``SEGMENT_ID``, of all lesions.
     label : vtkMRMLLabelMapVolumeNode, one value a lesion.
     probability : vtkMRMLScalarVolumeNode, 0 to 1.
-    table : vtkMRMLTableNode, one row a lesion (see lesion_columns).
+    table : vtkMRMLTableNode, one row a lesion: the columns of lesions.tsv.
     colors : vtkMRMLColorTableNode of the label map.
     """
 
@@ -73,7 +75,7 @@ def add_segmentation(
     check_output(probability_node, "vtkMRMLScalarVolumeNode")
     check_output(table_node, "vtkMRMLTableNode")
     image = _mask_image(result.label)
-    columns = lesion_columns(result.lesions)
+    columns = table_columns(LESION_COLUMNS, result.lesions)
     prefix = "" if reference_node is None else f"{reference_node.GetName()} "
 
     with one_change(scene):
@@ -93,36 +95,6 @@ def add_segmentation(
         place_beside(scene, nodes, reference_node)
         show_in_slice_views(scene, reference_node)
     return SegmentationNodes(segmentation_node, label_node, probability_node, table_node, colors)
-
-
-def lesion_columns(lesions: tuple[Lesion, ...]) -> list[Column]:
-    """The columns of the lesion table: whole numbers for the identifier, double for the rest; units in the columns."""
-    position = np.array([lesion.position_ras for lesion in lesions], dtype=np.float64).reshape(-1, 3)
-
-    def values(attribute: str) -> np.ndarray:
-        return np.array([getattr(lesion, attribute) for lesion in lesions], dtype=np.float64)
-
-    return [
-        Column(
-            "id",
-            "Lesion",
-            np.array([lesion.identifier for lesion in lesions], dtype=np.int32),
-            description="1 is the largest; the value in the label map",
-        ),
-        Column("R", "R", position[:, 0], "mm", "Position of the centroid, right positive"),
-        Column("A", "A", position[:, 1], "mm", "Position of the centroid, anterior positive"),
-        Column("S", "S", position[:, 2], "mm", "Position of the centroid, superior positive"),
-        Column("volume", "Volume", values("volume_mm3"), "mm3", "Number of voxels times the voxel volume"),
-        Column(
-            "longest_diameter",
-            "Longest diameter",
-            values("longest_diameter_mm"),
-            "mm",
-            "Largest distance between two points of the lesion",
-        ),
-        Column("mean_probability", "Mean probability", values("mean_probability"), "", "Over the lesion's voxels"),
-        Column("maximum_probability", "Max probability", values("maximum_probability"), "", "Over the lesion's voxels"),
-    ]
 
 
 def show_as_probability(node: Any) -> None:
@@ -145,13 +117,13 @@ def describe(node: Any, bundle_name: str, detail: str) -> None:
 
 
 def _mask_image(label: Volume) -> Any:
-    """The whole mask as vtkOrientedImageData (uint8), cut to the lesions' bounding box: small and quick."""
+    """The whole mask as vtkOrientedImageData (uint8), cut to the lesions' bounding box: small and quick.
+
+    Without lesions it is one empty voxel: an image without voxels would lose the geometry when saved.
+    """
     mask = label.array > 0
-    box = []
-    for axis in range(3):
-        used = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-        box.append(slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0))
-    part = np.ascontiguousarray(mask[tuple(box)], dtype=np.uint8)
+    box = bounding_box(mask) or (slice(0, 1),) * 3
+    part = np.ascontiguousarray(mask[box], dtype=np.uint8)
     return oriented_image(part, label.grid, tuple(part_slice.start for part_slice in box[::-1]))
 
 

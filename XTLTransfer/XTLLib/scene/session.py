@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,18 +9,34 @@ from typing import Any
 
 from ..errors import MissingPackageError
 
-# Classes that are a base of others, or that the application logic itself already brings.
-_NOT_MODULES = {
-    "vtkSlicerApplicationLogic",
-    "vtkSlicerBaseLogic",
-    "vtkSlicerCLIModuleLogic",
-    "vtkSlicerColorLogic",
-    "vtkSlicerModuleLogic",
-    "vtkSlicerScriptedLoadableModuleLogic",
-    "vtkSlicerSegmentationGeometryLogic",
+# Slicer's own modules with a logic, as Slicer names them. A fixed list: inside Slicer, the package
+# also holds the logics of other extensions, which are none of our business.
+_MODULE_LOGICS = {
+    "Annotations": "vtkSlicerAnnotationModuleLogic",
+    "Cameras": "vtkSlicerCamerasModuleLogic",
+    "CropVolume": "vtkSlicerCropVolumeLogic",
+    "Data": "vtkSlicerDataModuleLogic",
+    "Markups": "vtkSlicerMarkupsLogic",
+    "Models": "vtkSlicerModelsLogic",
+    "Plots": "vtkSlicerPlotsLogic",
+    "Reformat": "vtkSlicerReformatLogic",
+    "SceneViews": "vtkSlicerSceneViewsModuleLogic",
+    "SegmentEditor": "vtkSlicerSegmentEditorLogic",
+    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
+    "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "Tables": "vtkSlicerTablesLogic",
+    "Terminologies": "vtkSlicerTerminologiesModuleLogic",
+    "Texts": "vtkSlicerTextsLogic",
+    "Transforms": "vtkSlicerTransformLogic",
+    "Units": "vtkSlicerUnitsLogic",
+    "ViewControllers": "vtkSlicerViewControllersLogic",
+    "VolumeRendering": "vtkSlicerVolumeRenderingLogic",
+    "Volumes": "vtkSlicerVolumesLogic",
 }
-# Where Slicer names the module otherwise than the class of its logic.
-_MODULE_NAMES = {"Annotation": "Annotations", "Transform": "Transforms"}
+# Slicer warns about scenes of another application or of a newer version than its own; what is written
+# here is in the format of the oldest version that XTL supports.
+_SCENE_VERSION = "Slicer 5.12.0 0"
 
 _booted: Session | None = None
 
@@ -97,11 +112,15 @@ def new_scene() -> Iterator[Any]:
 
 
 def open_session() -> Session:
-    """Boot a scene with the logic of every module that the package ``slicer`` offers (about 20 ms)."""
+    """Boot a scene with the logic of every module of Slicer (about 20 ms).
+
+    Keep the session as long as its scene is in use: the logics take their nodes along when they go.
+    """
     slicer = import_slicer()
     import vtk
 
     scene = slicer.vtkMRMLScene()
+    scene.SetVersion(_SCENE_VERSION)
     application = slicer.vtkSlicerApplicationLogic()
     application.SetMRMLScene(scene)
     colors = application.GetColorLogic()
@@ -113,33 +132,17 @@ def open_session() -> Session:
     application.SetViewLogics(vtk.vtkCollection())
     session = Session(scene, application)
     with _silent_vtk():  # slicer-core ships no terminology files, and their absence is reported at length
-        for class_name in _module_logic_classes(slicer):
+        for name, class_name in _MODULE_LOGICS.items():
+            if not hasattr(slicer, class_name):
+                continue
             logic = getattr(slicer, class_name)()
             if hasattr(logic, "SetModuleShareDirectory"):
                 logic.SetModuleShareDirectory("")
             logic.SetMRMLApplicationLogic(application)
             logic.SetMRMLScene(scene)
-            name = _module_name(class_name)
             application.SetModuleLogic(name, logic)
             session.module_logics[name] = logic
     return session
-
-
-def _module_logic_classes(slicer: Any) -> list[str]:
-    return [
-        name
-        for name in sorted(dir(slicer))
-        if re.fullmatch(r"vtkSlicer\w+Logic", name)
-        and name not in _NOT_MODULES
-        and isinstance(getattr(slicer, name), type)
-        and issubclass(getattr(slicer, name), slicer.vtkMRMLAbstractLogic)
-        and hasattr(getattr(slicer, name), "SetMRMLApplicationLogic")
-    ]
-
-
-def _module_name(class_name: str) -> str:
-    name = re.sub(r"(Module)?Logic$", "", class_name.removeprefix("vtkSlicer"))
-    return _MODULE_NAMES.get(name, name)
 
 
 @contextmanager

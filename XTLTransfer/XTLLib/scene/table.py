@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..inference.table import Column as FileColumn
 from .arrays import mrml_array, vtk_column
+
+_TITLES = {"id": "ID"}  # where the name with blanks for underscores does not do
 
 
 @dataclass(frozen=True)
@@ -19,16 +22,30 @@ class Column:
     ----------
     name : the column's name, which code asks for.
     title : what the table's header shows, followed by the unit.
-    values : 1D: whole numbers, floats or strings; the column takes their type.
+    values : (rows,) whole numbers, floats or strings; the column takes their type.
     unit : "mm", "mm3"; "" for a pure number.
     description : one sentence for the tool tip.
     """
 
     name: str
     title: str
-    values: Sequence[Any] | np.ndarray
+    values: np.ndarray
     unit: str = ""
     description: str = ""
+
+
+def table_columns(columns: Sequence[FileColumn], rows: Sequence[Any]) -> list[Column]:
+    """The columns of ``lesions.tsv`` for a table node: same names, units and order; at full precision."""
+    return [
+        Column(
+            column.name,
+            _TITLES.get(column.name) or column.name.replace("_", " ").capitalize(),
+            _typed(column.name, [column.value(row) for row in rows]),
+            column.unit,
+            column.description,
+        )
+        for column in columns
+    ]
 
 
 def fill_table(node: Any, columns: Sequence[Column]) -> None:
@@ -46,11 +63,19 @@ def fill_table(node: Any, columns: Sequence[Column]) -> None:
     node.Modified()
 
 
+def _typed(name: str, values: list[Any]) -> np.ndarray:
+    """Text, int32 or float64; an empty column, which cannot tell, is whole numbers for the identifier only."""
+    if values and isinstance(values[0], str):
+        return np.array(values, dtype=str)
+    whole = all(isinstance(value, int) for value in values) if values else name == "id"
+    return np.array(values, dtype=np.int32 if whole else np.float64)
+
+
 def _vtk_values(column: Column) -> Any:
     import vtk
 
-    values = np.asarray(column.values)
-    if values.dtype.kind in "biuf" or (values.size == 0 and values.dtype.kind != "U"):
+    values = column.values
+    if values.dtype.kind in "biuf":
         return vtk_column(mrml_array(values, f"column {column.name}"), column.name)
     texts = vtk.vtkStringArray()
     texts.SetName(column.name)

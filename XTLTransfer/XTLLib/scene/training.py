@@ -58,7 +58,7 @@ def training_table(
     if x not in names:
         raise InputError(f"the training log {name} has no column {x}", "Give the log of a training that has begun")
     columns = [_column(key, [row.get(key) for row in rows]) for key in names]
-    drawn = [c.name for c in columns if c.name != x and np.asarray(c.values).dtype.kind in "iuf"]
+    drawn = [c.name for c in columns if c.name != x and c.values.dtype.kind in "iuf"]
     drawn = [key for key in drawn if curves is None or key in curves]
 
     with one_change(scene):

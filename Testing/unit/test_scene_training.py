@@ -1,0 +1,52 @@
+"""The log of a training in the scene."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scene_cases import node_ids
+from XTLLib.errors import InputError
+from XTLLib.scene.session import new_scene
+from XTLLib.scene.training import training_table
+
+slicer = pytest.importorskip("slicer")
+
+ROWS = [
+    {"epoch": 1, "stage": "MS segmentation", "loss": 0.9},
+    {"epoch": 2, "stage": "MS segmentation", "loss": 0.5, "validation_dice": 0.61},
+]
+
+
+@pytest.fixture
+def scene():
+    with new_scene() as scene:
+        yield scene
+
+
+def test_columns_are_typed_and_numbers_are_drawn(scene):
+    import vtk
+
+    nodes = training_table(ROWS, scene, "XTL")
+    kinds = [nodes.table.GetTable().GetColumn(n).GetDataType() for n in range(nodes.table.GetNumberOfColumns())]
+    assert kinds == [vtk.VTK_INT, vtk.VTK_STRING, vtk.VTK_DOUBLE, vtk.VTK_DOUBLE]
+    np.testing.assert_array_equal(slicer.util.arrayFromTableColumn(nodes.table, "validation_dice"), [np.nan, 0.61])
+    assert sorted(nodes.series) == ["loss", "validation_dice"]
+    for name, series in nodes.series.items():
+        assert (series.GetXColumnName(), series.GetYColumnName()) == ("epoch", name)
+        assert series.GetTableNode() is nodes.table
+    assert nodes.chart.GetNumberOfPlotSeriesNodes() == 2 and nodes.chart.GetTitle() == "XTL"
+
+
+def test_a_running_training_fills_the_same_nodes(scene):
+    nodes = training_table(ROWS[:1], scene, curves=["loss"])
+    before = node_ids(scene)
+    again = training_table(ROWS, scene, curves=["loss"], table_node=nodes.table, chart_node=nodes.chart)
+    assert node_ids(scene) == before and again == nodes
+    assert nodes.table.GetNumberOfRows() == 2
+
+
+def test_a_log_that_has_not_begun_is_refused(scene):
+    before = node_ids(scene)
+    with pytest.raises(InputError, match="no column epoch"):
+        training_table([], scene)
+    assert node_ids(scene) == before

@@ -1,0 +1,78 @@
+"""An Apply button that turns into Cancel: what the panels of the modules do while work runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import Cancelled
+from ..progress import Progress, ProgressEvent
+
+
+class PanelRun:
+    """A context manager around the work of an Apply.
+
+    Inside the block the chosen sections are greyed, the progress bar is shown and the button reads
+    Cancel. A cancel ends the block quietly; errors pass on. Widgets are known by their properties only,
+    so that no GUI library is needed here.
+
+    Parameters
+    ----------
+    ui : has ``applyButton``, ``progressBar``, ``statusLabel`` and the sections.
+    sections : names of the widgets that are greyed while the work runs.
+    process_events : lets the application react to clicks, and repaint.
+    on_end : called when the panel is itself again.
+    """
+
+    def __init__(
+        self, ui: Any, sections: Sequence[str], process_events: Callable[[], None], on_end: Callable[[], None]
+    ) -> None:
+        from slicer.i18n import tr
+
+        self._ui, self._sections = ui, tuple(sections)
+        self._process_events, self._on_end, self._tr = process_events, on_end, tr
+        self.is_running = self.is_cancelled = False
+        ui.progressBar.visible = False
+
+    def cancel(self) -> None:
+        """Stop the work at its next report."""
+        if self.is_running:
+            self.is_cancelled = True
+            self._ui.applyButton.enabled = False
+            self._ui.statusLabel.text = self._tr("Cancelling ...")
+
+    def __enter__(self) -> Progress:
+        self.is_running, self.is_cancelled = True, False
+        self._show(True)
+        self._ui.applyButton.text = self._tr("Cancel")
+        self._ui.applyButton.toolTip = self._tr("Stop the work")
+        return Progress(self.show, lambda: self.is_cancelled)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
+        self.is_running = False
+        self._show(False)
+        self._ui.applyButton.text = self._tr("Apply")
+        self._on_end()
+        return isinstance(error, Cancelled)
+
+    def show(self, event: ProgressEvent) -> None:
+        """Show how far the work is, and take clicks."""
+        self._ui.progressBar.value = round(100 * event.fraction)
+        if not self.is_cancelled:
+            figures = "".join(f", {name} {value:.3g}" for name, value in event.figures.items())
+            self._ui.statusLabel.text = event.stage + figures + self._time_left(event.eta_s)
+        self._process_events()
+
+    def _show(self, running: bool) -> None:
+        for name in self._sections:
+            getattr(self._ui, name).enabled = not running
+        self._ui.progressBar.value = 0
+        self._ui.progressBar.visible = running
+        self._ui.applyButton.enabled = running
+
+    def _time_left(self, eta_s: float | None) -> str:
+        if eta_s is None:
+            return ""
+        if eta_s < 90:
+            return self._tr(" (about {seconds} s left)").format(seconds=round(eta_s))
+        return self._tr(" (about {minutes} min left)").format(minutes=round(eta_s / 60))
