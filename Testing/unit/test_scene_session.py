@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import types
 import weakref
 
 import pytest
@@ -56,3 +57,9 @@ def test_without_slicer_core_the_error_names_the_remedy(monkeypatch):
         ensure_scene()
     with pytest.raises(MissingPackageError), new_scene():
         pass
+
+
+def test_another_package_of_the_same_name_is_not_taken_for_slicer(monkeypatch):
+    monkeypatch.setitem(sys.modules, "slicer", types.ModuleType("slicer"))
+    with pytest.raises(MissingPackageError, match="not that of 3D Slicer"):
+        ensure_scene()

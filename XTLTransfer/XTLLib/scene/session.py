@@ -38,6 +38,8 @@ _MODULE_LOGICS = {
 # here is in the format of the oldest version that XTL supports.
 _SCENE_VERSION = "Slicer 5.12.0 0"
 
+_REMEDY = 'Install it with: pip install "xtl-transfer[scene]"'
+
 _booted: Session | None = None
 
 
@@ -72,9 +74,11 @@ def import_slicer() -> Any:
         import slicer
     except ImportError as error:
         raise MissingPackageError(
-            "the MRML scene needs the package slicer-core, which is not installed",
-            'Install it with: pip install "xtl-transfer[scene]"',
+            f"the MRML scene needs the package slicer-core, which cannot be imported ({error})",
+            _REMEDY,
         ) from error
+    if not hasattr(slicer, "vtkMRMLScene"):
+        raise MissingPackageError("the installed package slicer is not that of 3D Slicer", _REMEDY)
     return slicer
 
 
