@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 
 import torch
@@ -91,10 +92,11 @@ def build_backbone(name: str) -> Backbone:
 
 @torch.no_grad()
 def initialise(module: nn.Module) -> None:
-    """Random weights: He et al. 2015 (fan out) for convolutions, identity for BatchNorm, in 2D and 3D."""
+    """Random weights: He et al. 2015 (fan out, within a group) for convolutions, identity for BatchNorm."""
     for part in module.modules():
         if isinstance(part, (nn.Conv2d, nn.Conv3d)):
-            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+            fan_out = part.out_channels // part.groups * math.prod(part.kernel_size)
+            nn.init.normal_(part.weight, std=math.sqrt(2 / fan_out))
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
         elif isinstance(part, (nn.BatchNorm2d, nn.BatchNorm3d)):

@@ -7,7 +7,10 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .backbones import Backbone, initialise
+from .backbones import Backbone
+
+# Logits begin near 0 whatever the size of a backbone's features (those of SqueezeNet are in the tens).
+_HEAD_SD = 0.01
 
 
 class ClassificationNetwork(nn.Module):
@@ -39,7 +42,8 @@ class ClassificationNetwork(nn.Module):
         self.head = nn.Sequential(
             OrderedDict(dropout=nn.Dropout(dropout), linear=nn.Linear(backbone.stage_channels[-1], out_channels))
         )
-        initialise(self.head)
+        nn.init.normal_(self.head.linear.weight, std=_HEAD_SD)
+        nn.init.zeros_(self.head.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) or patches (N, C, K, J, I) -> logits (N, out_channels)."""

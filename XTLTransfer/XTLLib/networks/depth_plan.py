@@ -12,8 +12,10 @@ _ANISOTROPY = 2.0
 # A kernel wider than this in plane is inflated to this many slices only: a 7x7 kernel stacked 7 times
 # would average 7 slices from the first layer on, which wipes small lesions out, at seven times the cost.
 _LARGEST_DEPTH_KERNEL = 3
-# Depth is not halved below this many slices.
-_SMALLEST_DEPTH = 4
+# A level with fewer slices keeps them apart: most planes of a deeper kernel would meet only the zeros of
+# the padding, which weakens an inflated response at every layer.
+_FEWEST_SLICES_TO_MIX = 3
+_FEWEST_SLICES_TO_HALVE = 4
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ class DepthPlan:
         in_plane, slices = math.sqrt(x * y), math.inf if shape is None else shape[0]
         kernels, strides = [], []
         for level in range(backbone.halvings + 1):
-            joins = slices > 1 and z < _ANISOTROPY * in_plane
+            joins = slices >= _FEWEST_SLICES_TO_MIX and z < _ANISOTROPY * in_plane
             kernels.append(_LARGEST_DEPTH_KERNEL if joins else 1)
             if level == backbone.halvings:
                 break
-            strides.append(2 if joins and slices >= _SMALLEST_DEPTH else 1)
+            strides.append(2 if joins and slices >= _FEWEST_SLICES_TO_HALVE else 1)
             in_plane *= 2
             z *= strides[-1]
             slices = slices if slices == math.inf else math.ceil(slices / strides[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -125,7 +126,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """
     remedy = "Give a state dict saved with torch.save, with torchvision's key names"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of odd pickles, which are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120].rstrip(".: ")
         raise InputError(f"the weights file {path} is not a state dict ({reason})", remedy) from error
