@@ -41,18 +41,26 @@ class PanelRun:
             self._ui.applyButton.enabled = False
             self._ui.statusLabel.text = self._tr("Cancelling ...")
 
-    def __enter__(self) -> Progress:
+    def begin(self) -> Progress:
+        """Show that work runs; for work that goes on after a click was dealt with. See also ``end``."""
         self.is_running, self.is_cancelled = True, False
         self._show(True)
         self._ui.applyButton.text = self._tr("Cancel")
         self._ui.applyButton.toolTip = self._tr("Stop the work")
         return Progress(self.show, lambda: self.is_cancelled)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
+    def end(self) -> None:
+        """Show that the work has ended."""
         self.is_running = False
         self._show(False)
         self._ui.applyButton.text = self._tr("Apply")
         self._on_end()
+
+    def __enter__(self) -> Progress:
+        return self.begin()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
+        self.end()
         return isinstance(error, Cancelled)
 
     def show(self, event: ProgressEvent) -> None:

@@ -23,6 +23,8 @@ def show_in_slice_views(scene: Any, reference_node: Any, label_node: Any = None)
 def add_slice_views(scene: Any, reference_node: Any, position_ras: tuple[float, float, float] | None = None) -> None:
     """Describe Slicer's three slice views in a scene without views, so that a saved scene opens on the images.
 
+    Slices lie in the planes of the reference, as acquired, which for oblique MR are not the patient's.
+
     Parameters
     ----------
     reference_node : shown as the background, whole.
@@ -37,8 +39,8 @@ def add_slice_views(scene: Any, reference_node: Any, position_ras: tuple[float, 
         view = logic.AddSliceNode(name)
         view.SetOrientation(orientation)
         view.SetDimensions(*_VIEW_SIZE_PIXELS, 1)
+        view.RotateToVolumePlane(reference_node)
         logic.GetSliceCompositeNode().SetBackgroundVolumeID(reference_node.GetID())
         logic.FitSliceToBackground(*_VIEW_SIZE_PIXELS)
-        logic.SnapSliceOffsetToIJK()
         if position_ras is not None:
             view.JumpSliceByCentering(*position_ras)
