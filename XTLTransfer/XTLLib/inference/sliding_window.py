@@ -79,7 +79,7 @@ def predict(
     windows = [tuple(map(min, window, size))] if window is not None else windows_for(size)
 
     device = next(network.parameters()).device if device is None else pick_device(device)
-    was_training = network.training
+    modes = [(part, part.training) for part in network.modules()]  # parts may be frozen in evaluation mode
     network.to(device).eval()
     try:
         with torch.inference_mode(), inference_precision(device):
@@ -87,7 +87,8 @@ def predict(
             run = partial(_mean_logits, network, crop, inside, overlap, batch, device, progress or Progress(), stage)
             result = torch.sigmoid(_first_that_fits(run, windows, device)).cpu().numpy()
     finally:
-        network.train(was_training)
+        for part, training in modes:
+            part.training = training
     if inside is not None:
         result[~inside] = 0.0
     probability[box] = result
