@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from .nifti import read_floats
 from .truncation import require_whole
-from .volume import Volume, from_sitk, to_sitk
+from .volume import Volume, from_geometry, from_sitk, to_sitk
 
 _REMEDY = "Check the file, or export it again as NIfTI, NRRD or MetaImage"
 
@@ -19,7 +20,7 @@ def read_volume(path: str | os.PathLike) -> Volume:
     """Read a 3D image file that SimpleITK knows (NIfTI, NRRD, MetaImage, ...).
 
     Rescaling stored in the file (NIfTI ``scl_slope``) is applied. A 4D file with one time point is
-    read as 3D.
+    read as 3D. NaN is kept, for ``Volume.require_finite`` to find.
 
     Raises
     ------
@@ -32,19 +33,18 @@ def read_volume(path: str | os.PathLike) -> Volume:
         raise InputError(f"the image file {path} does not exist", "Check the path")
     require_whole(path)
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
-        image = SimpleITK.ReadImage(str(path))
+        reader.ReadImageInformation()
+        _require_scalar_3d(reader, path)
+        voxels = read_floats(path)
+        if voxels is not None:
+            return _volume_of(reader, voxels, str(path))
+        image = reader.Execute()
     except RuntimeError as error:
         raise InputError(f"the image file {path} cannot be read ({reason_of(error)})", _REMEDY) from error
-    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
-        image = image[:, :, :, 0]
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(
-            f"the image file {path} is not a scalar 3D image "
-            f"({image.GetDimension()}D, {image.GetNumberOfComponentsPerPixel()} values a voxel)",
-            "Give one volume with one value a voxel",
-        )
-    return from_sitk(image, str(path))
+    return from_sitk(image[:, :, :, 0] if image.GetDimension() == 4 else image, str(path))
 
 
 def read_mask(path: str | os.PathLike) -> Volume:
@@ -80,6 +80,22 @@ def read_image(path: str | os.PathLike) -> Volume:
 
         return read_series_folder(path)
     return read_volume(path)
+
+
+def _require_scalar_3d(reader, path: Path) -> None:
+    size, components = reader.GetSize(), reader.GetNumberOfComponents()
+    if len(size) < 3 or any(count > 1 for count in size[3:]) or len(size) > 4 or components != 1:
+        raise InputError(
+            f"the image file {path} is not a scalar 3D image ({len(size)}D, {components} values a voxel)",
+            "Give one volume with one value a voxel",
+        )
+
+
+def _volume_of(reader, voxels: np.ndarray, name: str) -> Volume:
+    """A volume of the reader's geometry (3D, or 4D with one time point)."""
+    dimension = reader.GetDimension()
+    direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
+    return from_geometry(voxels, reader.GetOrigin()[:3], reader.GetSpacing()[:3], direction, name)
 
 
 def reason_of(error: RuntimeError) -> str:

@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 from ..errors import InputError
+from .nifti import ENDINGS, files_of, is_gzip, read_header
 
 _META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 _BLOCK = 1 << 20
@@ -21,7 +22,7 @@ def require_whole(path: Path) -> None:
     and TIFF need no check here: SimpleITK refuses them when they are cut off.
     """
     name = path.name.lower()
-    if name.endswith((".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")):
+    if name.endswith(ENDINGS):
         _check_nifti(path)
     elif name.endswith((".mha", ".mhd")):
         _check_meta(path)
@@ -34,21 +35,18 @@ def _truncated(path: Path, detail: str) -> InputError:
 
 
 def _check_nifti(path: Path) -> None:
-    header_file, data_file = _nifti_files(path)
-    if not header_file.is_file() or not data_file.is_file():
-        return  # half of a pair; SimpleITK says so
-    packed = _is_gzip(header_file)
+    header_file, data_file = files_of(path)
+    for file in (header_file, data_file):
+        if not file.is_file():
+            raise InputError(f"the image file {path} needs {file}, which does not exist", "Keep both files together")
     try:
-        with gzip.open(header_file) if packed else open(header_file, "rb") as stream:
-            header = stream.read(540)
-    except (OSError, EOFError, zlib.error) as error:
+        header = read_header(header_file)
+    except EOFError as error:
         raise _truncated(header_file, "it ends within the header") from error
-    if len(header) < 348:
-        raise _truncated(header_file, "it ends within the header")
-    needed = _nifti_bytes(header)
-    if needed is None:
+    if header is None:
         return
-    if not _is_gzip(data_file):
+    needed = header.offset + header.bytes
+    if not is_gzip(data_file):
         size = data_file.stat().st_size
         if size < needed:
             raise _truncated(data_file, f"{size} of {needed} bytes are there")
@@ -58,36 +56,6 @@ def _check_nifti(path: Path) -> None:
         there = _unpacked_size(data_file)
         if there is None or there < needed:
             raise _truncated(data_file, f"it does not unpack to the {needed} bytes that its header promises")
-
-
-def _nifti_files(path: Path) -> tuple[Path, Path]:
-    """The files of the header and of the voxels: one, or a pair such as ``.hdr`` and ``.img.gz``."""
-    for suffix in (".hdr", ".img", ".hdr.gz", ".img.gz"):
-        if path.name.lower().endswith(suffix):
-            stem = path.name[: -len(suffix)]
-            pair = [[path.with_name(stem + kind + pack) for pack in ("", ".gz")] for kind in (".hdr", ".img")]
-            return tuple(next((file for file in choice if file.is_file()), choice[0]) for choice in pair)
-    return path, path
-
-
-def _nifti_bytes(header: bytes) -> int | None:
-    """How many bytes the file should have: offset of the data plus voxels times bytes a voxel."""
-    for order in "<>":
-        (size,) = struct.unpack_from(order + "i", header, 0)
-        if size == 348:
-            dims = struct.unpack_from(order + "8h", header, 40)
-            (bits,) = struct.unpack_from(order + "h", header, 72)
-            (offset,) = struct.unpack_from(order + "f", header, 108)
-        elif size == 540 and len(header) >= 540:
-            dims = struct.unpack_from(order + "8q", header, 16)
-            (bits,) = struct.unpack_from(order + "h", header, 14)
-            (offset,) = struct.unpack_from(order + "q", header, 168)
-        else:
-            continue
-        if not 1 <= dims[0] <= 7 or bits <= 0 or not 0 <= offset < 1 << 31:
-            return None
-        return int(offset) + math.ceil(math.prod(max(1, n) for n in dims[1 : dims[0] + 1]) * bits / 8)
-    return None
 
 
 def _check_meta(path: Path) -> None:
@@ -133,11 +101,6 @@ def _meta_header(path: Path) -> tuple[dict[str, str], int]:
             if key.strip() == "ElementDataFile":
                 break
         return header, stream.tell()
-
-
-def _is_gzip(path: Path) -> bool:
-    with open(path, "rb") as stream:
-        return stream.read(2) == b"\x1f\x8b"
 
 
 def _stated_size(path: Path) -> int:

@@ -73,11 +73,21 @@ def from_sitk(image, name: str = "volume") -> Volume:
     """A 3D ``SimpleITK.Image`` as a Volume (RAS)."""
     import SimpleITK
 
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    ijk_to_lps = np.eye(4)
-    ijk_to_lps[:3, :3] = direction * np.array(image.GetSpacing())
-    ijk_to_lps[:3, 3] = image.GetOrigin()
     array = SimpleITK.GetArrayFromImage(image)
+    return from_geometry(array, image.GetOrigin(), image.GetSpacing(), np.reshape(image.GetDirection(), (3, 3)), name)
+
+
+def from_geometry(
+    array: np.ndarray,
+    origin_lps: tuple[float, float, float],
+    spacing_mm: tuple[float, float, float],
+    direction_lps: np.ndarray,
+    name: str = "volume",
+) -> Volume:
+    """A Volume (RAS) from an array (K, J, I) and ITK's geometry: LPS mm, columns of ``direction_lps`` for i, j, k."""
+    ijk_to_lps = np.eye(4)
+    ijk_to_lps[:3, :3] = np.asarray(direction_lps) * np.asarray(spacing_mm)
+    ijk_to_lps[:3, 3] = origin_lps
     return Volume(array, Grid(array.shape, LPS_TO_RAS @ ijk_to_lps), name)
 
 
