@@ -204,3 +204,17 @@ def test_fast_layout_changes_no_value():
     assert to_fast_layout(image[:, :, 0]).is_contiguous(memory_format=torch.channels_last)
     weight = network.backbone.features[0][0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_input_is_centred_and_scaled_before_the_backbone():
+    torch.manual_seed(0)
+    backbone = build_backbone("resnet18").eval()
+    ranks = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        found = ClassificationNetwork(backbone, input_mean=0.5, input_sd=0.25).features(ranks)
+        torch.testing.assert_close(found, ClassificationNetwork(backbone).features(4 * ranks - 2))
+    spec = patch_spec("resnet18", input_mean=0.5, input_sd=0.25)
+    network = build_network(NetworkSpec.from_dict(spec.to_dict()))
+    assert (network.input_mean, network.input_sd) == (0.5, 0.25)
+    with pytest.raises(InputError, match="input_sd"):
+        patch_spec(input_sd=0.0)
