@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scene_cases import GRIDS, LESION, ball, centroid_of_node, half_voxel_mm, node_ids, rotation
 from XTLLib.data.geometry import Grid
-from XTLLib.data.volume import Volume
+from XTLLib.data.images import read_volume, write_volume
+from XTLLib.data.volume import Volume, resample
 from XTLLib.errors import InputError
 from XTLLib.scene.arrays import vtk_matrix
 from XTLLib.scene.findings import findings_from_node, findings_to_node, label_with_probability
@@ -70,6 +71,38 @@ def test_integers_beyond_32_bits_keep_their_values(scene):
 def test_a_position_in_a_node_is_the_position_in_the_volume(scene, name):
     node = volume_to_node(Volume(ball(GRIDS[name]) > 0.5, GRIDS[name]), "ball", scene)
     assert np.linalg.norm(centroid_of_node(node) - LESION) < half_voxel_mm(GRIDS[name])
+
+
+def loaded_by_mrml(path, scene):
+    """The file as Slicer's own reader loads it."""
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", path.name)
+    storage = scene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+    storage.SetFileName(str(path))
+    assert storage.ReadData(node)
+    return volume_from_node(node)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("ending", ["nii.gz", "nrrd", "mha"])
+def test_slicer_and_we_read_a_file_alike(scene, tmp_path, name, ending):
+    volume = Volume(ball(GRIDS[name]), GRIDS[name], name)
+    path = tmp_path / f"v.{ending}"
+    write_volume(volume, path)
+    ours, slicers = read_volume(path), loaded_by_mrml(path, scene)
+    np.testing.assert_array_equal(resample(slicers, ours.grid, "nearest").array, ours.array)
+    assert ours.grid.along_lps().matches(slicers.grid.along_lps(), 0.01)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "pattern", ["ms/isbi_layout_cropped/training01/**/*flair*.nii.gz", "prostate/picai/**/*1001396*t2w.mha"]
+)
+def test_slicer_and_we_read_a_real_file_alike(scene, real_data, pattern):
+    path = next(iter(sorted(real_data.glob(pattern))))
+    ours, slicers = read_volume(path), loaded_by_mrml(path, scene)
+    assert ours.grid.along_lps().matches(slicers.grid.along_lps(), 0.01)
+    moved = resample(Volume(slicers.array, slicers.grid), ours.grid, "nearest").array
+    np.testing.assert_allclose(moved, ours.array, rtol=1e-5)
 
 
 def test_the_volume_does_not_change_with_the_node(scene):

@@ -45,6 +45,14 @@ def test_a_running_training_fills_the_same_nodes(scene):
     assert nodes.table.GetNumberOfRows() == 2
 
 
+def test_another_training_in_the_same_chart_leaves_no_old_curve(scene):
+    nodes = training_table(ROWS, scene)
+    before = node_ids(scene)
+    again = training_table([{"epoch": 1, "loss": 0.3}], scene, table_node=nodes.table, chart_node=nodes.chart)
+    assert list(again.series) == ["loss"] and nodes.chart.GetNumberOfPlotSeriesNodes() == 1
+    assert len(node_ids(scene)) == len(before) - 1
+
+
 def test_a_log_that_has_not_begun_is_refused(scene):
     before = node_ids(scene)
     with pytest.raises(InputError, match="no column epoch"):

@@ -45,7 +45,7 @@ def training_table(
     ----------
     rows : the log's rows; a column that a row lacks is NaN there.
     x : the column of the horizontal axis.
-    curves : columns to draw; None draws every other column of numbers.
+    curves : columns to draw; None draws every other column of numbers. Other curves of a given chart go.
     table_node, chart_node : filled anew when given (while a training runs, call again with both).
 
     Raises
@@ -65,6 +65,7 @@ def training_table(
         table_node = output_node(table_node, "vtkMRMLTableNode", f"{name} log", scene)
         fill_table(table_node, columns)
         chart_node = output_node(chart_node, "vtkMRMLPlotChartNode", f"{name} curve", scene)
+        _remove_series_beyond(drawn, chart_node, scene)
         series = {key: _series(chart_node, table_node, x, key, scene) for key in drawn}
         chart_node.SetTitle(name)
         chart_node.SetXAxisTitle(x)
@@ -79,18 +80,28 @@ def _column(name: str, values: list[Any]) -> Column:
     return Column(name, name, np.array(["" if value is None else str(value) for value in values]))
 
 
+def _series_of(chart: Any) -> list[Any]:
+    return [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+
+
+def _remove_series_beyond(names: Sequence[str], chart: Any, scene: Any) -> None:
+    """Curves of an earlier training whose columns the table no longer has."""
+    for series in _series_of(chart):
+        if series.GetYColumnName() not in names:
+            chart.RemovePlotSeriesNodeID(series.GetID())
+            scene.RemoveNode(series)
+
+
 def _series(chart: Any, table: Any, x: str, y: str, scene: Any) -> Any:
     """The chart's series of a column, made when it is not there yet."""
-    for index in range(chart.GetNumberOfPlotSeriesNodes()):
-        series = chart.GetNthPlotSeriesNode(index)
-        if series is not None and series.GetYColumnName() == y:
-            return series
-    series = scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", y)
+    series = next((series for series in _series_of(chart) if series.GetYColumnName() == y), None)
+    if series is None:
+        series = scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", y)
+        series.SetPlotType(series.PlotTypeScatter)
+        series.SetMarkerStyle(series.MarkerStyleNone)
+        series.SetUniqueColor()
+        series.SetYColumnName(y)
+        chart.AddAndObservePlotSeriesNodeID(series.GetID())
     series.SetAndObserveTableNodeID(table.GetID())
-    series.SetPlotType(series.PlotTypeScatter)
-    series.SetMarkerStyle(series.MarkerStyleNone)
     series.SetXColumnName(x)
-    series.SetYColumnName(y)
-    series.SetUniqueColor()
-    chart.AddAndObservePlotSeriesNodeID(series.GetID())
     return series
