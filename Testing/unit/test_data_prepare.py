@@ -87,13 +87,13 @@ def test_a_map_and_a_mask_go_to_the_working_grid_and_back(grid):
 
 
 def test_a_mask_on_another_grid_moves_by_majority_of_volume():
-    reference, fine = cube(12, 2.0), cube(30, 0.8)
-    truth = ball(fine, 6, 1)
+    reference, fine = cube(16, 1.5), cube(30, 0.8)
+    truth = ball(fine, 9, 1)
     prepared = Preparation(("FLAIR",), "FLAIR")(Case("P", {"FLAIR": ball(reference, 10, 100)}, "FLAIR"))
     moved = prepared.mask_on_working_grid(Volume(truth.array > 0, fine))
     assert moved.shape == reference.shape
-    assert moved.sum() * 8 == pytest.approx((truth.array > 0).sum() * 0.8**3, rel=0.1)
-    assert np.allclose(np.argwhere(moved).mean(axis=0), 5.5, atol=0.1)
+    assert moved.sum() * 1.5**3 == pytest.approx((truth.array > 0).sum() * 0.8**3, rel=0.1)
+    assert np.allclose(np.argwhere(moved).mean(axis=0), 7.5, atol=0.1)
 
 
 def test_a_dark_hole_belongs_to_the_foreground():
