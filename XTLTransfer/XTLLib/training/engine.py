@@ -98,7 +98,8 @@ class Engine:
         """
         if resume:
             self._restore()
-        saved = began = time.monotonic() - self._state.seconds
+        saved = time.monotonic()
+        began = saved - self._state.seconds
         total, state = self._task.steps, self._state
         gpus = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(gpus), ThreadPoolExecutor(1, "xtl-batches") as ahead:
@@ -162,6 +163,7 @@ class Engine:
         loss, state.pending = sum(state.pending) / len(state.pending), []
         metric = self._validate() if validates else None
         state.rows.append([state.step, loss, self._rate, metric])
+        self._write_log()
 
     def _validate(self) -> float:
         state = self._state
@@ -211,7 +213,6 @@ class Engine:
         state.optimiser = self._optimiser.state_dict()
         state.schedule = self._schedule.state_dict()
         state.save(self._folder / "checkpoint.pt")
-        self._write_log()
 
     def _restore(self) -> None:
         state = Checkpoint.load(self._folder / "checkpoint.pt", self._key)
@@ -221,6 +222,7 @@ class Engine:
         self._optimiser.load_state_dict(state.optimiser)
         self._schedule.load_state_dict(state.schedule)
         self._state = state
+        self._write_log()  # it may be ahead of the checkpoint
 
     def _write_log(self) -> None:
         with atomic_file(self._folder / "log.tsv") as draft, open(draft, "w", encoding="utf-8") as stream:

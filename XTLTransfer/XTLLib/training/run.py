@@ -150,8 +150,11 @@ class _Runner:
             versions=versions(),
             seconds=time.monotonic() - began,
         )
-        StageFolder(self.out / "stages" / f"00-{stage.kind}", weights).finish(record, None)
-        return backbone, record
+        folder = StageFolder(self.out / "stages" / f"00-{stage.kind}", weights)
+        before = folder.finished()
+        if before is None:
+            folder.finish(record, None)
+        return backbone, before or record
 
     def intermediate(
         self,

@@ -54,7 +54,6 @@ class VolumeTask:
         self._batch_size = stage.training.batch_size
         self.steps = stage.training.steps
         self.can_validate = bool(datalist.validation)
-        self._loss = segmentation_loss()
         self._preparation = preparation
         count = len(datalist.training) + len(datalist.validation)
         shares = [n / count for n in range(count + 1)]
@@ -92,7 +91,7 @@ class VolumeTask:
         return change_intensities(images, rng) if self._augments else images, torch.stack(masks)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return self._loss(logits, targets)
+        return segmentation_loss(logits, targets)
 
     def validate(self, network: nn.Module) -> float:
         """Mean Dice of the validation cases on the working grid, at threshold 0.5."""

@@ -87,7 +87,7 @@ class WindowSource:
         centre = centre + np.round(rng.uniform(-0.25, 0.25, 3) * size).astype(int)
         start = np.clip(centre - size // 2, 0, np.array(self.shape) - size)
         if augment and rng.random() < _MOVED_SHARE:
-            image, mask = self._moved(start + (size - 1) / 2, window, _MOTION.draw(rng, self.spacing_mm))
+            image, mask = self.moved(start + (size - 1) / 2, window, _MOTION.draw(rng, self.spacing_mm))
         else:
             box = tuple(slice(a, a + n) for a, n in zip(start, window))
             image, mask = self.image[(slice(None), *box)].float(), self.lesion[box].float()[None]
@@ -96,19 +96,8 @@ class WindowSource:
             image, mask = image.flip(mirrored), mask.flip(mirrored)
         return image, mask
 
-    def _lesion_voxel(self, rng: np.random.Generator) -> np.ndarray:
-        voxels = self.lesions[rng.integers(len(self.lesions))]
-        return voxels[rng.integers(len(voxels))]
-
-    def _foreground_voxel(self, rng: np.random.Generator) -> np.ndarray:
-        for _ in range(100):  # the foreground fills much of its box
-            voxel = rng.integers(0, self.shape)
-            if self.foreground[tuple(voxel)]:
-                return voxel
-        return voxel
-
-    def _moved(self, centre: np.ndarray, window: Shape, matrix: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The window around ``centre`` (k, j, i) whose offsets are mapped by ``matrix``, sampled linearly."""
+    def moved(self, centre: np.ndarray, window: Shape, matrix: np.ndarray) -> tuple[Tensor, Tensor]:
+        """A window around ``centre`` [k, j, i] whose offsets are mapped by ``matrix`` (3, 3), sampled linearly."""
         half = (np.array(window) - 1) / 2
         reach = np.ceil(np.abs(matrix) @ half).astype(int) + 1
         middle = np.round(centre).astype(int)
@@ -123,6 +112,17 @@ class WindowSource:
         grid = F.affine_grid(torch.from_numpy(theta[None].astype(np.float32)), [1, 1, *window], align_corners=True)
         moved = F.grid_sample(both, grid, align_corners=True)[0]
         return moved[:-1], (moved[-1:] > 0.5).float()
+
+    def _lesion_voxel(self, rng: np.random.Generator) -> np.ndarray:
+        voxels = self.lesions[rng.integers(len(self.lesions))]
+        return voxels[rng.integers(len(voxels))]
+
+    def _foreground_voxel(self, rng: np.random.Generator) -> np.ndarray:
+        for _ in range(100):  # the foreground fills much of its box
+            voxel = rng.integers(0, self.shape)
+            if self.foreground[tuple(voxel)]:
+                return voxel
+        return voxel
 
 
 def _box_or_zero(array: Tensor, first: np.ndarray, last: np.ndarray) -> Tensor:

@@ -94,6 +94,10 @@ class StageRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("configuration", "source", "conversion", "metrics"):  # as they come back from a file
+            object.__setattr__(self, name, json.loads(json.dumps(getattr(self, name))))
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able data."""
         return json.loads(json.dumps(asdict(self)))

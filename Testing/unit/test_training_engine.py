@@ -1,0 +1,213 @@
+"""The training loop on networks so small that every step is known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from XTLLib.errors import Cancelled, InputError, XTLError
+from XTLLib.progress import Progress
+from XTLLib.training.checkpoint import Checkpoint
+from XTLLib.training.engine import Engine
+from XTLLib.training.optimiser import make_optimiser
+from XTLLib.training.seeds import generator, torch_seeded
+from XTLLib.training.statistics import refresh_statistics
+from XTLLib.transfer.chain import WindowTraining
+
+STEPS = 40
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tensors this small are slower on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class ToyNetwork(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(4, 1))
+
+    def forward(self, x):
+        return self.head(self.backbone(x).mean((2, 3)))
+
+    def parameter_groups(self):
+        return {"encoder": list(self.backbone.parameters()), "head": list(self.head.parameters())}
+
+
+class ToyTask:
+    """Images with or without a bright row; validation returns the figures it is given."""
+
+    metric, validations, steps = "validation AUC", 4, STEPS
+
+    def __init__(self, figures=(), loss_scale: float = 1.0) -> None:
+        self.figures, self.can_validate, self._scale = list(figures), bool(figures), loss_scale
+        self.seen: list[torch.Tensor] = []
+
+    def batch(self, step):
+        rng = generator(0, "toy", step)
+        images = torch.from_numpy(rng.standard_normal((8, 1, 6, 6)).astype("float32"))
+        images[::2, :, 2] += 6
+        return images, torch.tensor([[1.0], [0.0]] * 4)
+
+    def loss(self, logits, targets):
+        return self._scale * nn.functional.binary_cross_entropy_with_logits(logits, targets)
+
+    def validate(self, network):
+        assert not network.training
+        self.seen.append(network.head[1].weight.detach().clone())
+        return self.figures[len(self.seen) - 1]
+
+
+def engine(tmp_path, task, progress=None, key="toy", **training) -> Engine:
+    tmp_path.mkdir(exist_ok=True)
+    with torch_seeded(0, "toy"):
+        network = ToyNetwork()
+    settings = WindowTraining(**{"steps": STEPS, "learning_rate": 0.05, "encoder_rate": 0.5, **training})
+    return Engine(
+        network,
+        task,
+        settings,
+        seed=0,
+        folder=tmp_path,
+        key=key,
+        device=torch.device("cpu"),
+        progress=progress or Progress(),
+        title="toy",
+    )
+
+
+def stop_after(reports: int) -> Progress:
+    count = iter(range(10**6))
+    return Progress(None, lambda: next(count) >= reports)
+
+
+def test_the_loss_falls_and_the_log_tells(tmp_path):
+    fit = engine(tmp_path, ToyTask()).run(resume=False)
+    assert fit.last_loss < 0.5 * fit.first_loss and fit.steps == STEPS
+    lines = (tmp_path / "log.tsv").read_text().splitlines()
+    assert lines[0] == "step\tloss\tlearning_rate\tvalidation AUC"
+    assert [line.split("\t")[0] for line in lines[1:]] == ["1", "10", "20", "30", "40"]
+
+
+def test_the_best_weights_are_kept_and_the_later_of_equals(tmp_path):
+    task = ToyTask([0.5, 0.8, 0.8, 0.6])
+    subject = engine(tmp_path, task)
+    fit = subject.run(resume=False)
+    assert (fit.best_metric, fit.best_step) == (0.8, 30)
+    assert torch.equal(subject._network.head[1].weight, task.seen[2])
+    assert not torch.equal(task.seen[2], task.seen[3])
+
+
+@pytest.mark.parametrize("figures", [(), (0.5, 0.9, 0.7, 0.6)])
+@pytest.mark.parametrize("stop", [3, 10, 25])
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, figures, stop):
+    whole = engine(tmp_path / "whole", ToyTask(figures))
+    whole.run(resume=False)
+    with pytest.raises(Cancelled):
+        engine(tmp_path / "parts", ToyTask(figures), stop_after(stop)).run(resume=False)
+    torch.manual_seed(123)  # nothing may depend on the global random state
+    resumed_task = ToyTask(figures)
+    resumed_task.seen = [torch.zeros(1)] * sum(stop + 1 >= n for n in (10, 20, 30, 40))
+    resumed = engine(tmp_path / "parts", resumed_task)
+    resumed.run(resume=True)
+    for name, value in whole._network.state_dict().items():
+        assert torch.equal(value, resumed._network.state_dict()[name]), name
+    assert (tmp_path / "whole" / "log.tsv").read_text() == (tmp_path / "parts" / "log.tsv").read_text()
+
+
+def test_the_checkpoint_is_plain_data_of_this_stage(tmp_path):
+    with pytest.raises(Cancelled):
+        engine(tmp_path, ToyTask(), stop_after(4)).run(resume=False)
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert content["step"] == 5
+    with pytest.raises(InputError, match="belongs to another stage"):
+        engine(tmp_path, ToyTask(), key="other").run(resume=True)
+    (tmp_path / "checkpoint.pt").write_bytes(b"cut off")
+    with pytest.raises(InputError, match=r"checkpoint\.pt cannot be read"):
+        Checkpoint.load(tmp_path / "checkpoint.pt", "toy")
+
+
+def test_a_loss_that_is_no_number_is_an_error_with_a_remedy(tmp_path):
+    with pytest.raises(XTLError, match=r"no longer a number after 1 steps.*Lower learning_rate"):
+        engine(tmp_path, ToyTask(loss_scale=math.inf)).run(resume=False)
+
+
+def test_training_leaves_the_global_random_state_alone(tmp_path):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    engine(tmp_path, ToyTask([0.5] * 4)).run(resume=False)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_progress_goes_from_step_to_step_with_figures(tmp_path):
+    events = []
+    engine(tmp_path, ToyTask([0.1, 0.9, 0.2, 0.3]), Progress(events.append)).run(resume=False)
+    assert [event.fraction for event in events] == pytest.approx([(n + 1) / STEPS for n in range(STEPS)])
+    assert events[-1].figures["validation AUC"] == 0.9 and "loss" in events[-1].figures
+
+
+def test_one_cycle_has_the_published_shape():
+    network = ToyNetwork()
+    optimiser, schedule = make_optimiser(network, WindowTraining(learning_rate=1e-2, encoder_rate=0.1), 100)
+    rates, betas = [], []
+    for _ in range(100):
+        rates.append([group["lr"] for group in optimiser.param_groups])
+        betas.append(optimiser.param_groups[0]["betas"][0])
+        optimiser.step()
+        schedule.step()
+    head = [rate[-1] for rate in rates]
+    assert head[0] == pytest.approx(1e-2 / 25) and max(head) == pytest.approx(1e-2, rel=1e-2)
+    assert head.index(max(head)) == pytest.approx(30, abs=1) and head[-1] < 1e-2 / 500
+    assert betas[0] == pytest.approx(0.95) and min(betas) == pytest.approx(0.85, abs=1e-3)
+    assert rates[30][0] == pytest.approx(0.1 * rates[30][-1])
+
+
+def test_weight_decay_spares_biases_and_normalisation():
+    network = ToyNetwork()
+    optimiser, _ = make_optimiser(network, WindowTraining(weight_decay=0.3), 10)
+    decay = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    named = {name: decay[id(p)] for name, p in network.named_parameters()}
+    assert {name for name, value in named.items() if value == 0.3} == {"backbone.0.weight", "head.1.weight"}
+    assert {name for name, value in named.items() if value == 0.0} == {
+        "backbone.0.bias",
+        "backbone.1.weight",
+        "backbone.1.bias",
+        "head.1.bias",
+    }
+
+
+def test_an_encoder_with_rate_0_stays_as_it_came(tmp_path):
+    subject = engine(tmp_path, ToyTask(), encoder_rate=0)
+    before = {name: p.clone() for name, p in subject._network.named_parameters()}
+    subject.run(resume=False)
+    same = {name for name, p in subject._network.named_parameters() if torch.equal(p, before[name])}
+    assert same == {name for name in before if name.startswith("backbone")}
+
+
+def test_refreshed_statistics_are_those_of_the_batches():
+    norm = nn.BatchNorm2d(2)
+    network = nn.Sequential(norm).eval()
+    batches = [torch.randn(16, 2, 5, 5) * 3 + 4 for _ in range(4)]
+    refresh_statistics(network, batches)
+    means = torch.stack([batch.mean((0, 2, 3)) for batch in batches]).mean(0)
+    variances = torch.stack([batch.var((0, 2, 3)) for batch in batches]).mean(0)
+    assert torch.allclose(norm.running_mean, means, atol=1e-5) and torch.allclose(
+        norm.running_var, variances, rtol=1e-4
+    )
+    assert norm.momentum == 0.1 and not network.training
+
+
+def test_refreshing_spares_frozen_statistics():
+    from XTLLib.networks.normalisation import set_batchnorm
+
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    set_batchnorm(network, "frozen")
+    refresh_statistics(network, [torch.randn(4, 1, 5, 5)])
+    assert (network[1].running_mean == 0).all() and (network[1].running_var == 1).all()
