@@ -121,7 +121,7 @@ def _first_that_fits(run, windows: list[Shape], device: torch.device) -> torch.T
     for window in windows:
         try:
             return run(window)
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:  # the name that torch before 2.5 knows too
             torch.cuda.empty_cache()
     raise XTLError(
         f"the memory of {device} does not suffice for windows of {' x '.join(map(str, window))} voxels",
