@@ -68,17 +68,22 @@ def read_datalist(path: str | os.PathLike) -> Datalist:
     for part in PARTS:
         items = _get(document, part, list, str(path))
         parts[part] = tuple(_from_json(item, f"{path}, {part}[{n}]", channels, path) for n, item in enumerate(items))
-    datalist = Datalist(
-        name=str(document.get("name", path.stem)),
-        layout=_get(xtl, "layout", str, f"{path}, xtl"),
-        task=_get(xtl, "task", str, f"{path}, xtl"),
-        channels=channels,
-        reference=_get(xtl, "reference", str, f"{path}, xtl"),
-        labels={str(key): str(value) for key, value in _get(document, "labels", dict, str(path)).items()},
-        licence=str(document.get("licence", "")),
-        description=str(document.get("description", "")),
-        **parts,
-    )
+    layout, task, reference = (_get(xtl, key, str, f"{path}, xtl") for key in ("layout", "task", "reference"))
+    labels = {str(key): str(value) for key, value in _get(document, "labels", dict, str(path)).items()}
+    try:
+        datalist = Datalist(
+            name=str(document.get("name", path.stem)),
+            layout=layout,
+            task=task,
+            channels=channels,
+            reference=reference,
+            labels=labels,
+            licence=str(document.get("licence", "")),
+            description=str(document.get("description", "")),
+            **parts,
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error.what}", error.remedy) from error
     if not datalist.entries:
         raise InputError(f"the datalist {path} has no entries", _REMEDY)
     require_files(datalist, path)
