@@ -11,6 +11,7 @@ from .backbones import Backbone, initialise
 
 # From full resolution to the deepest level: most of the cost lies at full resolution.
 DECODER_CHANNELS = (16, 24, 32, 48, 64, 96)
+_OUTPUT_SD, _OUTPUT_BIAS = 0.05, -3.0  # a probability of about 0.05
 
 
 class SegmentationNetwork(nn.Module):
@@ -53,6 +54,9 @@ class SegmentationNetwork(nn.Module):
         self.size_multiple: tuple[int, int, int] = backbone.stage_strides[-1]
         self.decoder = _Decoder(backbone, out_channels, channels, dropout)
         initialise(self.decoder)
+        # Lesions are rare: begin at a low probability everywhere, not at large logits of both signs.
+        nn.init.normal_(self.decoder.output.weight, std=_OUTPUT_SD)
+        nn.init.constant_(self.decoder.output.bias, _OUTPUT_BIAS)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, D, H, W), any D, H, W -> logits (N, out_channels, D, H, W)."""
