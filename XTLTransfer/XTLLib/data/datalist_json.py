@@ -149,8 +149,10 @@ def _from_json(item: Any, where: str, channels: tuple[str, ...], path: Path) -> 
         label=label,
         finding=_finding(item["finding"], where) if item.get("finding") else None,
         row=_get(item, "row", int, where) if "row" in item else None,
-        attributes={str(k): str(v) for k, v in item.get("attributes", {}).items()},
-        further_masks=tuple(_lengthen(_text(mask, where), folder) for mask in item.get("further_masks", [])),
+        attributes={str(k): str(v) for k, v in _get(item, "attributes", dict, where, {}).items()},
+        further_masks=tuple(
+            _lengthen(_text(mask, where), folder) for mask in _get(item, "further_masks", list, where, [])
+        ),
     )
 
 
@@ -164,7 +166,9 @@ def _finding(item: Any, where: str) -> Finding:
     return Finding(_get(item, "identifier", str, where), (r, a, s), str(item.get("zone", "")), item.get("significant"))
 
 
-def _get(mapping: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
+def _get(mapping: Any, key: str, kind: type | tuple[type, ...], where: str, default: Any = None) -> Any:
+    if default is not None and key not in mapping:
+        return default
     if not isinstance(mapping, dict) or key not in mapping:
         close = nearest(key, mapping) if isinstance(mapping, dict) else ""
         remedy = f"Rename {close} to {key}" if close else _REMEDY

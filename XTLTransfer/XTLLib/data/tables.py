@@ -80,7 +80,10 @@ def read_table(path: str | os.PathLike, required: Iterable[str] = ()) -> list[Ro
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that looks most like ``name``, for "did you mean"; "" when none does."""
     by_lower = {one.lower(): one for one in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    lower = name.lower()
+    found = difflib.get_close_matches(lower, by_lower, n=1, cutoff=0.6)
+    # A longer or shorter form of the word ("pos" and "position") is nearer than the share of letters tells.
+    found += [one for one in by_lower if min(len(one), len(lower)) >= 3 and (one in lower or lower in one)]
     return by_lower[found[0]] if found else ""
 
 
