@@ -12,7 +12,9 @@ from XTLLib.training.process import ChainProcess, train_command
 
 
 def run(tmp_path, script: str, grace_s: float = 20.0) -> ChainProcess:
-    process = ChainProcess("chain.yaml", tmp_path, grace_s=grace_s, command=[sys.executable, "-c", script])
+    """Start a script whose first argument is the output folder."""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    process = ChainProcess("chain.yaml", tmp_path, grace_s=grace_s, command=command)
     process.start()
     return process
 
@@ -33,8 +35,8 @@ print("a library that prints")
 for step in range(3):
     print(json.dumps({"type": "progress", "stage": f"stage {step}", "fraction": step / 2, "elapsed_s": 1.0,
                       "eta_s": None, "figures": {"loss": 0.5}, "later": "unknown keys are left alone"}))
-pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "%s", "bundle").mkdir()
-""" % str(tmp_path)
+pathlib.Path(sys.argv[1], "bundle").mkdir()
+"""
     process = run(tmp_path, script)
     events = drain(process)
     assert [event.stage for event in events] == ["stage 0", "stage 1", "stage 2"]
@@ -82,9 +84,9 @@ def test_cancel_is_a_message_first(tmp_path):
 import pathlib, sys
 print('{"type": "progress", "stage": "s", "fraction": 0, "elapsed_s": 0, "eta_s": null}', flush=True)
 line = sys.stdin.readline()
-pathlib.Path(%r, "heard").write_text(line)
+pathlib.Path(sys.argv[1], "heard").write_text(line)
 sys.exit(130)
-""" % str(tmp_path)
+"""
     process = run(tmp_path, script)
     process.cancel()
     assert process.is_cancelling
@@ -99,11 +101,12 @@ def test_a_deaf_child_and_its_children_are_ended_after_the_grace(tmp_path):
     script = """
 import pathlib, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"])
-pathlib.Path(%r, "pid").write_text(str(child.pid))
+deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", deaf])
+pathlib.Path(sys.argv[1], "pid").write_text(str(child.pid))
 print('{"type": "progress", "stage": "deaf", "fraction": 0, "elapsed_s": 0, "eta_s": null}', flush=True)
 time.sleep(60)
-""" % str(tmp_path)
+"""
     process = run(tmp_path, script, grace_s=0.4)
     while not process.poll():
         time.sleep(0.02)

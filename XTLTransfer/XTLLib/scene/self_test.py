@@ -50,23 +50,24 @@ def small_prostate() -> Case:
 
 
 def write_segmentation_bundle(folder: Path, channels: tuple[str, ...] = BRAIN_CHANNELS) -> Path:
-    """An untrained bundle for ``small_brain``."""
+    """An untrained bundle whose threshold makes lesions of about 5 % of ``small_brain``'s head."""
+    import torch
+
     spec = NetworkSpec(
-        "segmentation",
-        _BACKBONE,
-        len(channels),
-        "inflate",
-        spacing_mm=(4.0, 4.0, 4.0),
-        patch_shape=(32, 32, 32),
-        decoder_channels=(8, 8, 8, 8, 8, 8),
+        "segmentation", _BACKBONE, len(channels), "inflate", spacing_mm=(4.0, 4.0, 4.0), patch_shape=(32, 32, 32)
     )
+    preparation, network = Preparation(channels, "FLAIR"), _untrained(spec)
+    prepared = preparation(small_brain(channels))
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(prepared.image)[None])[0, 0]
+    threshold = float(np.quantile(torch.sigmoid(logits).numpy()[prepared.foreground], 0.95))
     return write_bundle(
         folder,
-        _untrained(spec),
+        network,
         spec,
         "segmentation",
-        preparation=Preparation(channels, "FLAIR"),
-        postprocessing={"threshold": 0.5, "minimum_volume_mm3": 128.0},
+        preparation=preparation,
+        postprocessing={"threshold": threshold, "minimum_volume_mm3": 128.0},
         name="untrained-ms",
     )
 

@@ -12,19 +12,17 @@ def read_logs(out: str | os.PathLike) -> list[dict[str, Any]]:
     """The rows of ``out/stages/*/log.tsv``, in the order in which the stages ran.
 
     Every row has ``step`` (counted through the whole chain), ``stage`` (its folder's name, such as
-    ``02-target``), ``loss`` and ``learning_rate``, and the figure of the latest validation of its stage
-    under that figure's name; None before the first validation. No log yet is no error: no rows.
+    ``02-target``), ``loss`` and ``learning_rate``; from the first validation of its stage on also the
+    figure of the latest one under that figure's name. No log yet is no error: no rows.
     """
     rows: list[dict[str, Any]] = []
     for path in sorted(Path(out).glob("stages/*/log.tsv")):
         before = rows[-1]["step"] if rows else 0
-        latest: dict[str, float | None] = {}
+        validated: dict[str, float] = {}
         with open(path, encoding="utf-8", newline="") as stream:
             for line in csv.DictReader(stream, delimiter="\t"):
-                values = {key: float(text) if text else None for key, text in line.items()}
+                values = {key: float(text) for key, text in line.items() if text}
                 step = before + int(values.pop("step"))
-                row = {"step": step, "stage": path.parent.name, **values}
-                for key in values.keys() - {"loss", "learning_rate"}:
-                    latest[key] = row[key] = latest.get(key) if row[key] is None else row[key]
-                rows.append(row)
+                validated |= {key: values[key] for key in values.keys() - {"loss", "learning_rate"}}
+                rows.append({"step": step, "stage": path.parent.name, **values, **validated})
     return rows
