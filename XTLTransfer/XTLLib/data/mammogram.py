@@ -22,7 +22,7 @@ _CLIP_PERCENTILES = (0.5, 99.5)
 def read_mammogram(path: str | os.PathLike) -> np.ndarray:
     """Read a 2D image (PNG, PGM, TIFF, JPEG; 8 or 16 bit; grey or RGB; DICOM) as float32 (H, W), tissue bright.
 
-    A DICOM image of MONOCHROME1 is inverted, so that dense tissue is bright in every file.
+    ITK inverts DICOM images of MONOCHROME1, so that dense tissue is bright in every file.
 
     Raises
     ------
@@ -50,9 +50,6 @@ def read_mammogram(path: str | os.PathLike) -> np.ndarray:
         array = array[..., :3].mean(axis=-1)
     if array.ndim == 3 and array.shape[0] == 1:
         array = array[0]
-    is_dicom = image.HasMetaDataKey("0028|0004")
-    if is_dicom and image.GetMetaData("0028|0004").strip() == "MONOCHROME1":
-        array = array.max() - array
     return _require_film(array, path)
 
 
@@ -69,22 +66,15 @@ def prepare_mammogram(image: np.ndarray, size: int) -> np.ndarray:
     image : (H, W), tissue bright.
     """
     image = np.asarray(image, dtype=np.float32)
-    if find_chest_wall(image) == "right":
-        image = image[:, ::-1]
-    breast, scale = _breast_mask(image)
+    breast, step = _breast_mask(image)
+    if _side_of(breast) == "right":
+        image, breast = image[:, ::-1], breast[:, ::-1]
     rows, columns = (np.flatnonzero(breast.any(axis=axis)) for axis in (1, 0))
-    top, bottom = rows[0] * scale[0], (rows[-1] + 1) * scale[0]
-    left, right = columns[0] * scale[1], (columns[-1] + 1) * scale[1]
-    factor = size / max(bottom - top, right - left)
-    height, width = (max(1, min(size, round(length * factor))) for length in (bottom - top, right - left))
-    down = _resize_matrix(image.shape[0], height, top, bottom)
-    across = _resize_matrix(image.shape[1], width, left, right)
-    tissue = down @ image @ across.T
-    inside = (
-        _resize_matrix(breast.shape[0], height, rows[0], rows[-1] + 1)
-        @ breast.astype(np.float32)
-        @ _resize_matrix(breast.shape[1], width, columns[0], columns[-1] + 1).T
-    ) > 0.25
+    breast = breast[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    box = image[rows[0] * step : (rows[-1] + 1) * step, columns[0] * step : (columns[-1] + 1) * step]
+    height, width = (max(1, round(length * size / max(box.shape))) for length in box.shape)
+    tissue = _resize(box, height, width)
+    inside = _resize(breast.astype(np.float32), height, width) > 0.25
     values = tissue[inside]
     values = np.clip(values, *np.percentile(values, _CLIP_PERCENTILES))
     result = np.zeros((size, size), dtype=np.float32)
@@ -98,8 +88,11 @@ def find_chest_wall(image: np.ndarray) -> str:
 
     Right on 262 of the 264 MIAS films; the other two are filled by a breast whose edges are both cropped.
     """
-    breast, _ = _breast_mask(image)
-    columns = breast.sum(axis=0).astype(float)
+    return _side_of(_breast_mask(image)[0])
+
+
+def _side_of(breast: np.ndarray) -> str:
+    columns = breast.sum(axis=0)
     half = len(columns) // 2
     return "right" if columns[-half:].sum() > columns[:half].sum() else "left"
 
@@ -129,8 +122,8 @@ def _read_pgm(path: Path) -> np.ndarray:
     return np.frombuffer(content, kind, width * height, header.end()).reshape(height, width).astype(np.float32)
 
 
-def _breast_mask(image: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """The largest bright region on a coarse raster (bool), and image pixels a raster step (rows, columns)."""
+def _breast_mask(image: np.ndarray) -> tuple[np.ndarray, int]:
+    """The largest bright region on a coarse raster (bool), and the image pixels that a raster step is."""
     from scipy.ndimage import binary_fill_holes, binary_opening, label
 
     step = max(1, max(image.shape) // _COARSE_PIXELS)
@@ -140,15 +133,22 @@ def _breast_mask(image: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
     bright = binary_opening(coarse > low + _BACKGROUND_SHARE * (high - low), iterations=2)
     regions, count = label(bright)
     if count == 0:
-        return np.ones_like(bright), (step, step)
+        return np.ones_like(bright), step
     largest = 1 + int(np.argmax(np.bincount(regions.ravel())[1:]))
-    return binary_fill_holes(regions == largest), (step, step)
+    return binary_fill_holes(regions == largest), step
 
 
-def _resize_matrix(source: int, target: int, start: float, stop: float) -> np.ndarray:
-    """(target, source) weights that resample start..stop linearly, wide enough not to alias when shrinking."""
-    step = (stop - start) / target
-    centres = start + (np.arange(target) + 0.5) * step - 0.5
-    distance = np.abs(np.arange(source)[None, :] - centres[:, None]) / max(step, 1.0)
-    weights = np.maximum(1.0 - distance, 0.0)
-    return (weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Linear resampling onto (height, width), by averages where that is smaller, so that nothing aliases."""
+    shrunk = _weights(image.shape[0], height) @ np.ascontiguousarray(image)
+    return np.ascontiguousarray((_weights(image.shape[1], width) @ np.ascontiguousarray(shrunk.T)).T)
+
+
+def _weights(source: int, target: int):
+    """Sparse (target, source) weights of a triangle that is as wide as the larger of the two steps."""
+    from scipy.sparse import csr_array
+
+    step = source / target
+    centres = (np.arange(target) + 0.5) * step - 0.5
+    weights = np.maximum(1 - np.abs(np.arange(source) - centres[:, None]) / max(step, 1.0), 0)
+    return csr_array((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
