@@ -223,12 +223,12 @@ class BrainPhantom:
             pool = deep if number % 3 == 2 and deep.size else beside
             position = pool[:, rng.integers(pool.shape[1])]
             if pool is beside:
-                long_mm, short_mm = rng.uniform(4.0, 9.0), rng.uniform(3.0, 5.0)
+                long_mm, short_mm = rng.uniform(5.0, 10.0), rng.uniform(3.5, 6.0)
                 # Dawson's fingers stand at right angles to the ventricle's long axis
                 rotation = rotation_from_degrees(*rng.normal(0, 12, 2), rng.normal(0, 15))
                 axes = (long_mm, short_mm, short_mm * rng.uniform(0.8, 1.3))
             else:
-                long_mm = rng.uniform(3.0, 6.0)
+                long_mm = rng.uniform(3.5, 7.0)
                 rotation = rotation_from_degrees(*rng.uniform(-90, 90, 3))
                 axes = (long_mm, long_mm * rng.uniform(0.7, 1), long_mm * rng.uniform(0.7, 1))
             lesions.append(
@@ -261,7 +261,7 @@ def brain_case(seed: int, patient: str, variant: str = "isotropic") -> Case:
     seed : the same seed and variant give the same voxels.
     patient : identifier.
     variant : "isotropic" (2 mm, one grid), "oblique" (the same, tilted, axes RAS), "anisotropic"
-        (1.2 x 1.2 x 3.6 mm, axes LAS) or "mixed grids" (FLAIR oblique, T1 sagittal, T2 in thick slices).
+        (1 x 1 x 3 mm, axes LAS) or "mixed grids" (FLAIR oblique, T1 sagittal, T2 in thick slices).
     """
     phantom = BrainPhantom(seed)
     rng = np.random.default_rng([11, seed])
@@ -287,7 +287,7 @@ def _grids(variant: str, rng: np.random.Generator) -> dict[str, Grid]:
             "T2": box_grid(centre, extent, (1.5, 1.5, 3.0), "LPS"),
         }
     if variant == "anisotropic":
-        grid = box_grid(centre, extent, (1.2, 1.2, 3.6), "LAS", tilt * (0.7, 0, 0))
+        grid = box_grid(centre, extent, (1.0, 1.0, 3.0), "LAS", tilt * (0.7, 0, 0))
     elif variant == "oblique":
         grid = box_grid(centre, extent, (2.0, 2.0, 2.0), "RAS", tilt)
     else:
