@@ -6,7 +6,12 @@ import time
 
 import numpy as np
 import pytest
-from XTLLib.data.mammogram import find_chest_wall, prepare_mammogram, read_mammogram
+from XTLLib.data.mammogram import (
+    find_chest_wall,
+    positions_in_prepared,
+    prepare_mammogram,
+    read_mammogram,
+)
 from XTLLib.data.tables import read_table
 from XTLLib.errors import InputError
 
@@ -161,3 +166,15 @@ def test_dicom_films_are_bright_where_tissue_is_also_when_stored_inverted(real_d
     dicom = read_mammogram(real_data / "mammo" / "mg_dicom_wrapped" / f"{name}.dcm")
     assert dicom.shape == (1024, 1024)
     assert np.corrcoef(png.ravel(), prepare_mammogram(dicom, 128).ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("is_mirrored", [False, True])
+def test_a_position_on_the_film_is_found_again_in_the_prepared_image(is_mirrored):
+    image = film(500, 400)
+    spot = np.array([[210, 90]])
+    image[190:231, 70:111] += 300  # more than the half per cent that is clipped
+    if is_mirrored:
+        image, spot = image[:, ::-1].copy(), np.array([[210, 400 - 1 - 90]])
+    prepared = prepare_mammogram(image, 256)
+    centre = np.argwhere(prepared > 0.9 * prepared.max()).mean(axis=0)
+    assert positions_in_prepared(image, 256, spot)[0] == pytest.approx(centre, abs=0.75)

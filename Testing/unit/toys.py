@@ -58,12 +58,14 @@ def write_toy_mammograms(folder: Path, patients: int = 10, size: int = 64) -> Pa
     for number in range(patients):
         rng = np.random.default_rng(number)
         pixels = breast * (100 + 10 * rng.standard_normal(breast.shape))
+        attributes = {}
         if number % 2:
             row = int(rng.integers(size // 2 - 10, size // 2 + 10))
+            attributes["circles_px"] = f"{size // 5} {row} 5"
             pixels[(rows - row) ** 2 + (columns - size // 5) ** 2 < 25] = 220
         path = folder / f"m{number}.png"
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels.clip(0, 255).astype(np.uint8)), str(path))
-        entries.append(Entry(f"m{number}", f"m{number}", {"MG": str(path)}, number % 2))
+        entries.append(Entry(f"m{number}", f"m{number}", {"MG": str(path)}, number % 2, attributes=attributes))
     datalist = Datalist(
         "toy mammograms", "csv", "mammogram-classification", ("MG",), "MG", {"0": "no", "1": "yes"}, training=entries
     )
@@ -81,9 +83,7 @@ def write_toy_patches(folder: Path, patients: int = 12) -> Path:
     path = folder / "patches.npz"
     np.savez(path, patches=patches, channels=np.array(["T2", "ADC", "BVAL", "KTRANS"]))
     channels = ("T2W", "ADC", "HBV", "KTRANS")
-    entries = [
-        Entry(f"p{n}", f"p{n}-1", dict.fromkeys(channels, str(path)), n % 2, row=n) for n in range(patients)
-    ]
+    entries = [Entry(f"p{n}", f"p{n}-1", dict.fromkeys(channels, str(path)), n % 2, row=n) for n in range(patients)]
     datalist = Datalist(
         "toy patches",
         "prostatex-patches",

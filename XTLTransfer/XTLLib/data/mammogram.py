@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,22 +66,57 @@ def prepare_mammogram(image: np.ndarray, size: int) -> np.ndarray:
     ----------
     image : (H, W), tissue bright.
     """
-    image = np.asarray(image, dtype=np.float32)
-    breast, step = _breast_mask(image)
-    if _side_of(breast) == "right":
-        image, breast = image[:, ::-1], breast[:, ::-1]
-    rows, columns = (np.flatnonzero(breast.any(axis=axis)) for axis in (1, 0))
-    breast = breast[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    box = image[rows[0] * step : (rows[-1] + 1) * step, columns[0] * step : (columns[-1] + 1) * step]
-    height, width = (max(1, round(length * size / max(box.shape))) for length in box.shape)
+    box, breast, place = _breast_box(image, size)
+    height, width = place.height, place.width
     tissue = _resize(box, height, width)
     inside = _resize(breast.astype(np.float32), height, width) > 0.25
     values = tissue[inside]
     values = np.clip(values, *np.percentile(values, _CLIP_PERCENTILES))
     result = np.zeros((size, size), dtype=np.float32)
-    first = (size - height) // 2
-    result[first : first + height, :width][inside] = (values - values.mean()) / max(float(values.std()), 1e-6)
+    result[place.first_row : place.first_row + height, :width][inside] = (values - values.mean()) / max(
+        float(values.std()), 1e-6
+    )
     return result
+
+
+def positions_in_prepared(image: np.ndarray, size: int, positions: np.ndarray) -> np.ndarray:
+    """Where pixels (n, 2) [row, column] of a film lie in ``prepare_mammogram(image, size)``: float (n, 2)."""
+    _, _, place = _breast_box(image, size)
+    rows, columns = np.asarray(positions, dtype=float).reshape(-1, 2).T
+    if place.is_mirrored:
+        columns = np.asarray(image).shape[1] - 1 - columns
+    moved = [(rows - place.top + 0.5) * place.factor - 0.5 + place.first_row]
+    moved.append((columns - place.left + 0.5) * place.factor - 0.5)
+    return np.stack(moved, axis=1)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How a breast's box (corner ``top``, ``left`` in the film, mirrored or not) lies in the prepared image."""
+
+    top: int
+    left: int
+    is_mirrored: bool
+    factor: float
+    height: int
+    width: int
+    first_row: int
+
+
+def _breast_box(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, _Place]:
+    """The film's pixels in the breast's box, chest wall at the left; the breast on a coarse raster; the place."""
+    image = np.asarray(image, dtype=np.float32)
+    breast, step = _breast_mask(image)
+    is_mirrored = _side_of(breast) == "right"
+    if is_mirrored:
+        image, breast = image[:, ::-1], breast[:, ::-1]
+    rows, columns = (np.flatnonzero(breast.any(axis=axis)) for axis in (1, 0))
+    breast = breast[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    top, left = int(rows[0]) * step, int(columns[0]) * step
+    box = image[top : (rows[-1] + 1) * step, left : (columns[-1] + 1) * step]
+    factor = size / max(box.shape)
+    height, width = (max(1, round(length * factor)) for length in box.shape)
+    return box, breast, _Place(top, left, is_mirrored, factor, height, width, (size - height) // 2)
 
 
 def find_chest_wall(image: np.ndarray) -> str:

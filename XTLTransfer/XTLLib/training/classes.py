@@ -55,8 +55,8 @@ class ClassTask(ABC):
         self._loss = classification_loss(self.positives, negatives)
         part = len(datalist.training) / max(1, len(datalist.training) + len(datalist.validation))
         self._images = self.load(datalist.training, datalist, progress.part(0, part))
-        held_out = datalist.validation if self.can_validate else ()
-        self._held_out = self.load(held_out, datalist, progress.part(part, 1))
+        if self.can_validate:
+            self._held_out = self.load_held_out(datalist, progress.part(part, 1))
         self._passes = ShuffledPasses(len(self._images), training.batch_size, seed)
         self._batch_size = training.batch_size
         self.steps = training.epochs * self._passes.steps_per_pass
@@ -64,6 +64,15 @@ class ClassTask(ABC):
     @abstractmethod
     def load(self, entries: Sequence[Entry], datalist: Datalist, progress: Progress) -> Tensor:
         """The images of entries: float16 (N, C, ...)."""
+
+    def load_held_out(self, datalist: Datalist, progress: Progress) -> Tensor:
+        """The images of the validation part, in its order."""
+        return self.load(datalist.validation, datalist, progress)
+
+    def drawn(self, chosen: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """The float32 images of the training entries ``chosen``, changed at random when asked for."""
+        images = self._images[torch.from_numpy(chosen)].float()
+        return self.augmented(images, rng) if self._augments else images
 
     @abstractmethod
     def augmented(self, images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -75,9 +84,7 @@ class ClassTask(ABC):
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         chosen = self._passes.examples(step)
-        images = self._images[torch.from_numpy(chosen)].float()
-        if self._augments:
-            images = self.augmented(images, generator(self._seed, "images", step))
+        images = self.drawn(chosen, generator(self._seed, "images", step))
         return self.as_input(images), torch.from_numpy(self._truth[chosen].astype(np.float32))[:, None]
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:

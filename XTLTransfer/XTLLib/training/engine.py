@@ -103,6 +103,7 @@ class Engine:
         total, state = self._task.steps, self._state
         gpus = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(gpus), ThreadPoolExecutor(1, "xtl-batches") as ahead:
+            _leave_cores_to_training(ahead)
             coming = ahead.submit(self._task.batch, state.step) if state.step < total else None
             while state.step < total:
                 batch = coming.result()
@@ -229,3 +230,10 @@ class Engine:
             stream.write(f"step\tloss\tlearning_rate\t{self._task.metric}\n")
             for row in self._state.rows:
                 stream.write("\t".join("" if value is None else f"{value:.8g}" for value in row) + "\n")
+
+
+def _leave_cores_to_training(ahead: ThreadPoolExecutor) -> None:
+    """Let the thread that prepares batches compute on one core: two teams of threads would wait for each other."""
+    threads = torch.get_num_threads()
+    ahead.submit(torch.set_num_threads, 1).result()
+    torch.set_num_threads(threads)  # the other thread's setting counted for this one too

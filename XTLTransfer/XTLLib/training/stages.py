@@ -16,7 +16,7 @@ from ..networks.spec import NetworkSpec
 from ..progress import Progress
 from ..transfer.chain import ClassificationTarget, Intermediate, SegmentationTarget, TrainedStage
 from .classes import ClassTask
-from .mammograms import MammogramTask
+from .mammograms import MammogramTask, RegionTask
 from .patches import INTENSITY_STATISTICS, PatchTask, patch_spec_of
 from .seeds import derive, torch_seeded
 from .volumes import VolumeTask, preparation_of, require_values_for_batchnorm
@@ -77,7 +77,12 @@ def prepare_stage(
     notes = [note] if note else []
     preparation = patches = None
     if isinstance(stage, Intermediate):
-        task = MammogramTask(stage, datalist, seed, progress)
+        task = (MammogramTask if stage.region is None else RegionTask)(stage, datalist, seed, progress)
+        if stage.region is not None:
+            notes.append(
+                f"regions around marked abnormalities against regions of normal breasts; {task.unmarked} abnormal "
+                "films without a mark were left out"
+            )
         spec = mammogram_spec(stage, backbone.name)
     elif isinstance(stage, SegmentationTarget):
         preparation = preparation_of(stage, datalist)

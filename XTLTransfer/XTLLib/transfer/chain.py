@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from .yaml_model import StrictModel, load_model, validate_model
 
@@ -101,15 +101,26 @@ class Intermediate(StrictModel):
     Attributes
     ----------
     datalist : path of a datalist whose task is mammogram classification.
-    image_size : side of the square image in pixels.
+    image_size : pixels to which the longer side of the breast is brought.
+    region : side in pixels of the square regions that the network sees: around marked abnormalities, and
+        in normal breasts. null shows whole breasts.
     """
 
     kind: Literal["intermediate"]
     task: Literal["mammogram-classification"]
     datalist: str
     image_size: int = Field(256, ge=32, le=4096, multiple_of=32)
+    region: int | None = Field(None, ge=32, multiple_of=32)
     dropout: float = Field(0.2, ge=0, lt=1)
     training: MammogramTraining = MammogramTraining()
+
+    @field_validator("region")
+    @classmethod
+    def _region_fits(cls, region: int | None, info: ValidationInfo) -> int | None:
+        size = info.data.get("image_size")
+        if region is not None and size is not None and region > size:
+            raise ValueError(f"a region of {region} pixels in an image of {size}")
+        return region
 
 
 class SegmentationTarget(StrictModel):
