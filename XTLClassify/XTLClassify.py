@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import slicer
-import vtk
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLMarkupsFiducialNode,
@@ -75,15 +74,13 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
         self._findings = None
         self._message = ""
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
         from XTLLib.scene.choices import BundleReader
-        from XTLLib.scene.panel import PanelRun
+        from XTLLib.scene.panel import PanelRun, ParameterLink
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/XTLClassify.ui"))
         self.layout.addWidget(uiWidget)
@@ -93,6 +90,7 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._bundles = BundleReader("classification")
         sections = ("inputsCollapsibleButton", "outputsCollapsibleButton")
         self._run = PanelRun(self.ui, sections, slicer.app.processEvents, self.updateGui)
+        self._link = ParameterLink(self, self.updateGui)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
@@ -101,7 +99,7 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self) -> None:
         self._run.cancel()
-        self.setParameterNode(None)
+        self._link.close()
         self.removeObservers()
 
     def enter(self) -> None:
@@ -110,12 +108,12 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self) -> None:
         if not self._run.is_running:
-            self.setParameterNode(None)
+            self._link.close()
 
     def onSceneStartClose(self, caller, event) -> None:
         self._run.cancel()
         self._message = ""
-        self.setParameterNode(None)
+        self._link.close()
 
     def onSceneEndClose(self, caller, event) -> None:
         if self.parent.isEntered:
@@ -128,19 +126,8 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def initializeParameterNode(self) -> None:
         from XTLLib.scene.choices import guess_volumes
 
-        self.setParameterNode(self.logic.getParameterNode())
-        guess_volumes(self._parameterNode, CHANNELS, slicer.mrmlScene)
-
-    def setParameterNode(self, parameterNode: XTLClassifyParameterNode | None) -> None:
-        if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateGui)
-        self._parameterNode = parameterNode
-        if self._parameterNode:
-            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateGui)
-        self.observeFindings(parameterNode.findings if parameterNode else None)
-        self.updateGui()
+        self._link.open()
+        guess_volumes(self._link.node, CHANNELS, slicer.mrmlScene)
 
     def observeFindings(self, findings: vtkMRMLMarkupsFiducialNode | None) -> None:
         """Notice points that are placed or removed in the chosen list."""
@@ -156,12 +143,12 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """What the parameters mean for the panel: what can be chosen, and whether Apply can run."""
         from XTLLib.scene.choices import describe_bundle, missing_choice
 
-        parameters = self._parameterNode
+        parameters = self._link.node
+        self.observeFindings(parameters.findings if parameters else None)
         if self._run.is_running or not parameters:
             return
-        self.observeFindings(parameters.findings)
-        if parameters.bundle == Path():  # an empty path would read "." in the path line
-            self.ui.bundlePathLineEdit.currentPath = ""
+        if caller is not None:  # the user chose something: what was said of the last run is out of date
+            self._message = ""
         bundle, problem = self._bundles.read(parameters.bundle)
         volumes = {channel: getattr(parameters, name) for channel, name in CHANNELS.items()}
         missing = problem or missing_choice(bundle, volumes) or self.missingFindings(parameters.findings)
@@ -174,7 +161,7 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.resultsCollapsibleButton.visible = parameters.table is not None
         self.ui.applyButton.enabled = not missing
         self.ui.applyButton.toolTip = missing or _("Rate the findings")
-        self.ui.statusLabel.text = missing or self._message
+        self.ui.statusLabel.text = self._message or missing
 
     def missingFindings(self, findings: vtkMRMLMarkupsFiducialNode | None) -> str:
         if findings is None:
@@ -190,7 +177,7 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self._message = _("Nothing was rated; the scene is as it was.")
         with slicer.util.tryWithErrorDisplay(_("The findings were not rated.")), self._run as progress:
-            self._message = self.apply(self._parameterNode, progress)
+            self._message = self.apply(self._link.node, progress)
 
     def apply(self, parameters: XTLClassifyParameterNode, progress) -> str:
         """Rate the chosen findings and return a sentence about the result."""

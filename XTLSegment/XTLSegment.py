@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import slicer
-import vtk
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLScalarVolumeNode,
@@ -92,14 +91,12 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
         self._message = ""
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
         from XTLLib.scene.choices import BundleReader
-        from XTLLib.scene.panel import PanelRun
+        from XTLLib.scene.panel import PanelRun, ParameterLink
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/XTLSegment.ui"))
         self.layout.addWidget(uiWidget)
@@ -109,6 +106,7 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._bundles = BundleReader("segmentation")
         sections = ("inputsCollapsibleButton", "settingsCollapsibleButton", "outputsCollapsibleButton")
         self._run = PanelRun(self.ui, sections, slicer.app.processEvents, self.updateGui)
+        self._link = ParameterLink(self, self.updateGui)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
@@ -117,7 +115,7 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self) -> None:
         self._run.cancel()
-        self.setParameterNode(None)
+        self._link.close()
         self.removeObservers()
 
     def enter(self) -> None:
@@ -126,12 +124,12 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self) -> None:
         if not self._run.is_running:
-            self.setParameterNode(None)
+            self._link.close()
 
     def onSceneStartClose(self, caller, event) -> None:
         self._run.cancel()
         self._message = ""
-        self.setParameterNode(None)
+        self._link.close()
 
     def onSceneEndClose(self, caller, event) -> None:
         if self.parent.isEntered:
@@ -144,28 +142,18 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def initializeParameterNode(self) -> None:
         from XTLLib.scene.choices import guess_volumes
 
-        self.setParameterNode(self.logic.getParameterNode())
-        guess_volumes(self._parameterNode, CHANNELS, slicer.mrmlScene)
-
-    def setParameterNode(self, parameterNode: XTLSegmentParameterNode | None) -> None:
-        if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateGui)
-        self._parameterNode = parameterNode
-        if self._parameterNode:
-            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateGui)
-        self.updateGui()
+        self._link.open()
+        guess_volumes(self._link.node, CHANNELS, slicer.mrmlScene)
 
     def updateGui(self, caller=None, event=None) -> None:
         """What the parameters mean for the panel: what can be chosen, and whether Apply can run."""
         from XTLLib.scene.choices import describe_bundle, missing_choice
 
-        parameters = self._parameterNode
+        parameters = self._link.node
         if self._run.is_running or not parameters:
             return
-        if parameters.bundle == Path():  # an empty path would read "." in the path line
-            self.ui.bundlePathLineEdit.currentPath = ""
+        if caller is not None:  # the user chose something: what was said of the last run is out of date
+            self._message = ""
         bundle, problem = self._bundles.read(parameters.bundle)
         if bundle and parameters.useBundleSettings:
             parameters.threshold = max(LOWEST_THRESHOLD, bundle.threshold)
@@ -183,7 +171,7 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.resultsCollapsibleButton.visible = parameters.table is not None
         self.ui.applyButton.enabled = not missing
         self.ui.applyButton.toolTip = missing or _("Segment the lesions")
-        self.ui.statusLabel.text = missing or self._message
+        self.ui.statusLabel.text = self._message or missing
 
     def onApplyButton(self) -> None:
         """Run; while it runs, cancel."""
@@ -192,7 +180,7 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self._message = _("Nothing was segmented; the scene is as it was.")
         with slicer.util.tryWithErrorDisplay(_("The lesions were not segmented.")), self._run as progress:
-            self._message = self.apply(self._parameterNode, progress)
+            self._message = self.apply(self._link.node, progress)
 
     def apply(self, parameters: XTLSegmentParameterNode, progress) -> str:
         """Segment with the chosen parameters and return a sentence about the result."""

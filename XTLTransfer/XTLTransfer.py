@@ -8,7 +8,6 @@ from pathlib import Path
 
 import qt
 import slicer
-import vtk
 from slicer import vtkMRMLPlotChartNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -65,13 +64,11 @@ class XTLTransferWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
         self._message = ""
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
-        from XTLLib.scene.panel import PanelRun
+        from XTLLib.scene.panel import PanelRun, ParameterLink
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/XTLTransfer.ui"))
         self.layout.addWidget(uiWidget)
@@ -83,6 +80,7 @@ class XTLTransferWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.connect("timeout()", self.onTimer)
+        self._link = ParameterLink(self, self.updateGui)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
@@ -93,7 +91,7 @@ class XTLTransferWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self) -> None:
         self._timer.stop()
         self.logic.close()
-        self.setParameterNode(None)
+        self._link.close()
         self.removeObservers()
 
     def enter(self) -> None:
@@ -101,10 +99,10 @@ class XTLTransferWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self) -> None:
         if not self._run.is_running:
-            self.setParameterNode(None)
+            self._link.close()
 
     def onSceneStartClose(self, caller, event) -> None:
-        self.setParameterNode(None)  # a training goes on: it does not live in the scene
+        self._link.close()  # a training goes on: it does not live in the scene
 
     def onSceneEndClose(self, caller, event) -> None:
         if self.parent.isEntered:
@@ -115,36 +113,22 @@ class XTLTransferWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
-        self.setParameterNode(self.logic.getParameterNode())
-
-    def setParameterNode(self, parameterNode: XTLTransferParameterNode | None) -> None:
-        if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateGui)
-        self._parameterNode = parameterNode
-        if self._parameterNode:
-            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateGui)
-        self.updateGui()
+        self._link.open()
 
     def updateGui(self, caller=None, event=None) -> None:
         """What the parameters mean for the panel, and whether Apply can run."""
-        parameters = self._parameterNode
+        parameters = self._link.node
         if self._run.is_running or not parameters:
             return
-        for path, line in (
-            (parameters.chain, self.ui.chainPathLineEdit),
-            (parameters.outputFolder, self.ui.outputPathLineEdit),
-        ):
-            if path == Path():  # an empty path would read "." in the path line
-                line.currentPath = ""
+        if caller is not None:  # the user chose something: what was said of the last run is out of date
+            self._message = ""
         description, missing = self.logic.check(parameters)
         self.ui.chainLabel.text = description
         self.ui.chainLabel.visible = bool(description)
         self.ui.showCurveButton.enabled = parameters.trainingCurve is not None
         self.ui.applyButton.enabled = not missing
         self.ui.applyButton.toolTip = missing or _("Train the chain")
-        self.ui.statusLabel.text = missing or self._message
+        self.ui.statusLabel.text = self._message or missing
 
     def onApplyButton(self) -> None:
         """Start; while it runs, cancel."""
@@ -154,7 +138,7 @@ class XTLTransferWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._run.cancel()
             self.logic.cancel()
             return
-        parameters = self._parameterNode
+        parameters = self._link.node
         with slicer.util.tryWithErrorDisplay(_("The training was not started.")):
             ensure_packages("XTL Transfer", training=True)
             self.logic.start(parameters.chain, parameters.outputFolder, parameters.resume)
@@ -170,8 +154,8 @@ class XTLTransferWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         isRunning = self.logic.isRunning
         for event in self.logic.poll():
             self._run.show(event)
-        if self._parameterNode:
-            self.logic.showTraining(self._parameterNode)
+        if self._link.node:
+            self.logic.showTraining(self._link.node)
         if not isRunning:
             self._timer.stop()
             self.finish()
@@ -193,7 +177,7 @@ class XTLTransferWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._run.end()
 
     def onShowCurveButton(self) -> None:
-        slicer.modules.plots.logic().ShowChartInLayout(self._parameterNode.trainingCurve)
+        slicer.modules.plots.logic().ShowChartInLayout(self._link.node.trainingCurve)
 
 
 class XTLTransferLogic(ScriptedLoadableModuleLogic):
@@ -202,7 +186,7 @@ class XTLTransferLogic(ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         self._process = None
-        self._rowsShown = 0
+        self._shown = 0
 
     def getParameterNode(self) -> XTLTransferParameterNode:
         return XTLTransferParameterNode(super().getParameterNode())
@@ -228,7 +212,7 @@ class XTLTransferLogic(ScriptedLoadableModuleLogic):
         from XTLLib.training.process import ChainProcess
 
         self.close()
-        self._rowsShown = 0
+        self._shown = 0
         self._process = ChainProcess(chain, outputFolder, resume=resume)
         self._process.start()
 
@@ -258,12 +242,13 @@ class XTLTransferLogic(ScriptedLoadableModuleLogic):
     def showTraining(self, parameters: XTLTransferParameterNode) -> None:
         """Bring the log of the run into the scene as a table and a chart, where it has grown."""
         from XTLLib.scene.training import training_table
-        from XTLLib.training.logs import read_logs
+        from XTLLib.training.logs import logs_changed_ns, read_logs
 
-        rows = read_logs(parameters.outputFolder)
-        if len(rows) == self._rowsShown:
+        changed = logs_changed_ns(parameters.outputFolder)
+        rows = read_logs(parameters.outputFolder) if changed != self._shown else []
+        self._shown = changed
+        if not rows:
             return
-        self._rowsShown = len(rows)
         curves = {name for row in rows for name in row} - {"step", "stage", "learning_rate"}
         nodes = training_table(
             rows,

@@ -7,11 +7,9 @@ from typing import Any
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
 
-HEADER_PIXELS = 26
-
 
 class ctkCollapsibleButton(QtWidgets.QWidget):
-    """A titled section whose content is hidden when collapsed."""
+    """A titled section whose content is hidden when collapsed; what was hidden before stays hidden."""
 
     contentsCollapsed = Signal(bool)
 
@@ -19,40 +17,51 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
         super().__init__(parent)
         self._text = ""
         self._collapsed = False
-        self.setContentsMargins(0, HEADER_PIXELS, 0, 0)
+        self._shown: list[QtWidgets.QWidget] = []
+        self.setContentsMargins(0, self._header(), 0, 0)
+
+    def _header(self) -> int:
+        return self.fontMetrics().height() + 12
 
     def _set_text(self, text: str) -> None:
         self._text = text
         self.update()
 
     def _set_collapsed(self, collapsed: bool) -> None:
+        if collapsed == self._collapsed:
+            return
         self._collapsed = collapsed
-        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly):
+        if collapsed:
+            children = self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly)
+            self._shown = [child for child in children if not child.isHidden()]
+        for child in self._shown:
             child.setVisible(not collapsed)
-        self.setMaximumHeight(HEADER_PIXELS if collapsed else 16777215)
+        self.setMaximumHeight(self._header() if collapsed else 16777215)
         self.contentsCollapsed.emit(collapsed)
 
     def childEvent(self, event: QtCore.QChildEvent) -> None:
         super().childEvent(event)
         if self._collapsed and event.added() and isinstance(event.child(), QtWidgets.QWidget):
+            self._shown.append(event.child())
             event.child().hide()
 
     def mousePressEvent(self, event: QtGui.QMouseEvent) -> None:
-        if event.position().y() < HEADER_PIXELS:
+        if event.position().y() < self._header():
             self._set_collapsed(not self._collapsed)
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:
         painter = QtWidgets.QStylePainter(self)
         option = QtWidgets.QStyleOptionButton()
         option.initFrom(self)
-        option.rect = QtCore.QRect(0, 0, self.width(), HEADER_PIXELS - 2)
+        option.rect = QtCore.QRect(0, 0, self.width(), self._header() - 2)
         painter.drawPrimitive(QtWidgets.QStyle.PE_PanelButtonCommand, option)
         arrow = QtWidgets.QStyleOption()
         arrow.initFrom(self)
-        arrow.rect = QtCore.QRect(6, 7, 10, 10)
+        side = self.fontMetrics().height() // 2
+        arrow.rect = QtCore.QRect(6, (self._header() - side) // 2, side, side)
         shape = QtWidgets.QStyle.PE_IndicatorArrowRight if self._collapsed else QtWidgets.QStyle.PE_IndicatorArrowDown
         painter.drawPrimitive(shape, arrow)
-        painter.drawText(option.rect.adjusted(22, 0, -4, 0), QtCore.Qt.AlignVCenter, self._text)
+        painter.drawText(option.rect.adjusted(14 + side, 0, -4, 0), QtCore.Qt.AlignVCenter, self._text)
 
     text = Property(str, lambda self: self._text, _set_text)
     collapsed = Property(bool, lambda self: self._collapsed, _set_collapsed)

@@ -166,9 +166,6 @@ class qMRMLTableView(QtWidgets.QTableView):
         self._model = _TableModel(self)
         self.setModel(self._model)
 
-    def setMRMLScene(self, scene: Any) -> None:
-        """Tables need no scene of their own here."""
-
     def setMRMLTableNode(self, node: Any) -> None:
         self.release()
         self._node = node

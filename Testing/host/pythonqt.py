@@ -70,7 +70,7 @@ class QtObject:
         known = normal in getattr(type(qobject), "SIGNATURES", ())
         if not known and qobject.metaObject().indexOfSignal(normal) < 0:
             raise ValueError(f"{qobject.metaObject().className()} has no signal {signature}")
-        return Signal(qobject, name)
+        return Signal(qobject, name, 0 if normal.endswith("()") else normal.count(",") + 1)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, QtObject) and _pointer(self) == _pointer(other)
@@ -83,14 +83,20 @@ class QtObject:
 
 
 class Signal:
-    """A signal to which Python callables are connected; extra arguments are dropped as PythonQt does."""
+    """A signal to which Python callables are connected; extra arguments are dropped as PythonQt does.
 
-    def __init__(self, emitter: QtCore.QObject, name: str) -> None:
+    Parameters
+    ----------
+    emitter, name : the object and its signal. count : arguments to take; None takes the longest form.
+    """
+
+    def __init__(self, emitter: QtCore.QObject, name: str, count: int | None = None) -> None:
         self._signal = getattr(emitter, name)
         self._key = (shiboken6.getCppPointer(emitter)[0], name)
+        self._count = _argument_count(emitter, name) if count is None else count
 
     def connect(self, slot: Callable) -> bool:
-        relay = _relay(slot)
+        relay = _relay(slot, self._count)
         self._signal.connect(relay)
         _relays.setdefault((*self._key, slot), []).append(relay)
         return True
@@ -106,22 +112,30 @@ class Signal:
 _relays: dict[tuple, list[Callable]] = {}
 
 
-def _relay(slot: Callable) -> Callable:
+def _argument_count(emitter: QtCore.QObject, name: str) -> int:
+    meta = emitter.metaObject()
+    methods = (meta.method(index) for index in range(meta.methodCount()))
+    signals = [m for m in methods if m.methodType() == QtCore.QMetaMethod.Signal and bytes(m.name()).decode() == name]
+    return max((signal.parameterCount() for signal in signals), default=0)
+
+
+def _relay(slot: Callable, count: int) -> Callable:
+    """A function of ``count`` arguments (PySide chooses the form of a signal by it) that calls the slot."""
     try:
         parameters = inspect.signature(slot).parameters.values()
         variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        count = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
-    except (TypeError, ValueError):
-        variadic, count = True, 0
+        taken = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    except (TypeError, ValueError):  # a function written in C
+        variadic, taken = True, count
 
-    def relay(*arguments: Any) -> None:
+    def call(*arguments: Any) -> None:
         try:
-            slot(*map(wrap, arguments if variadic else arguments[:count]))
+            slot(*map(wrap, arguments if variadic else arguments[:taken]))
         except Exception as error:
             slot_errors.append(error)
             traceback.print_exc()
 
-    return relay
+    return (lambda: call(), lambda a: call(a), lambda a, b: call(a, b))[count]
 
 
 def wrap(value: Any) -> Any:

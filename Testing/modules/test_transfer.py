@@ -59,14 +59,16 @@ def test_a_chain_trained_from_the_panel(panel, chain, tmp_path, scene, messages,
     ui.applyButton.click()
     assert ui.applyButton.text == "Cancel"
     assert not ui.inputsCollapsibleButton.enabled
-    _wait(lambda: ui.progressBar.value > 0)
+    _wait(lambda: ui.progressBar.value > 0 or not panel.widget._run.is_running)
     panel.grab(artifacts / "XTLTransfer-running.png")
     _wait(lambda: not panel.widget._run.is_running)
 
     assert not messages, messages[0].text
     assert ui.resultLineEdit.text == str(tmp_path / "run" / "bundle")
     assert load_bundle(ui.resultLineEdit.text).channels == ("FLAIR",)
-    assert ui.statusLabel.text.startswith("The output folder is not empty"), "a second Apply needs another folder"
+    assert ui.statusLabel.text.startswith("Trained.")
+    assert not ui.applyButton.enabled
+    assert "not empty" in ui.applyButton.toolTip, "a second Apply needs another folder"
     parameters = panel.widget.logic.getParameterNode()
     assert slicer.util.arrayFromTableColumn(parameters.trainingLog, "step")[-1] == 4
     names = [
@@ -96,9 +98,10 @@ def test_cancel_and_resume(panel, chain, tmp_path, messages):
     _wait(lambda: not panel.widget._run.is_running)
     assert not messages
     assert not (tmp_path / "run" / "bundle").exists()
-    ui.resumeCheckBox.checked = True
-    assert ui.applyButton.enabled
     assert ui.statusLabel.text.startswith("Cancelled")
+    ui.resumeCheckBox.checked = True
+    assert ui.statusLabel.text == ""
+    assert ui.applyButton.enabled
 
 
 def test_an_error_of_the_training_is_one_message(panel, chain, tmp_path, messages, slot_errors):
@@ -111,7 +114,7 @@ def test_an_error_of_the_training_is_one_message(panel, chain, tmp_path, message
     _wait(lambda: not panel.widget._run.is_running)
     (message,) = messages
     assert "nowhere.json" in message.text
-    assert "Resume" in ui.statusLabel.text or ui.applyButton.enabled
+    assert "Not trained" in ui.statusLabel.text
     assert [type(error).__name__ for error in slot_errors] == ["XTLError"]
     slot_errors.clear()
 

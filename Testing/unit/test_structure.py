@@ -96,8 +96,9 @@ def test_cmake_configures_with_a_slicer_that_notes_what_it_is_told(tmp_path):
         pytest.skip("cmake finds no compiler")
     assert done.returncode == 0, done.stderr
     assert "extension XTL depends on PyTorch" in done.stdout
-    assert f"module XTLTransfer {len(SOURCES) + 1} " in done.stdout
+    assert "module XTLTransfer " in done.stdout
     assert "module XTLSegment 1 " in done.stdout
+    assert "module XTLClassify 1 " in done.stdout
 
 
 # --- imports ----------------------------------------------------------------------------------------
@@ -263,7 +264,7 @@ def test_every_input_of_the_panel_is_a_parameter_of_a_type_it_can_show(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_every_node_selector_gets_the_scene(module):
     root = panel_of(module)
-    selectors = {w.get("name") for w in root.iter("widget") if w.get("class").startswith("qMRML")} - {module}
+    selectors = {w.get("name") for w in root.iter("widget") if w.get("class") == "qMRMLNodeComboBox"}
     connected = {
         connection.findtext("receiver")
         for connection in root.iter("connection")
@@ -301,7 +302,7 @@ def test_every_input_has_a_tool_tip_and_classes_are_declared(module):
 def test_module_files_stay_thin(module):
     path = PROJECT / module / f"{module}.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 310
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
     names = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     assert names == {module, *(f"{module}{part}" for part in ("ParameterNode", "Widget", "Logic", "Test"))}
     imported = {name.split(".")[0] for name, _ in imports_of(path)}

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import MissingPackageError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 MINIMUM_TORCH = ">=2.3"
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "Resources" / "XTLRequirements.txt"
@@ -25,10 +31,10 @@ def ensure_packages(requester: str, training: bool = False) -> None:
     ------
     MissingPackageError : a package is missing and was not installed.
     """
-    _ensure_torch()
-    if training:
-        import slicer.packaging
+    import slicer.packaging
 
+    _ensure_torch(slicer.packaging.pip_check)
+    if training:
         requirements = slicer.packaging.load_requirements(REQUIREMENTS)
         try:
             slicer.packaging.pip_ensure(requirements, requester=requester)
@@ -39,18 +45,23 @@ def ensure_packages(requester: str, training: bool = False) -> None:
             ) from error
 
 
-def _ensure_torch() -> None:
-    if find_spec("torch") is not None:
+def _ensure_torch(pip_check: Callable[[Requirement], bool]) -> None:
+    from packaging.requirements import Requirement
+
+    if pip_check(Requirement(f"torch{MINIMUM_TORCH}")):
         return
+    if find_spec("torch") is not None:
+        raise MissingPackageError(
+            f"PyTorch {version('torch')} is installed, XTL needs {MINIMUM_TORCH}",
+            "Uninstall it in the module PyTorch Utils, restart Slicer and press Apply again",
+        )
     try:
         import PyTorchUtils
     except ImportError as error:
         raise MissingPackageError(
             "PyTorch is not installed, and the extension PyTorch that installs it is missing",
-            "Install the extension PyTorch in the Extensions Manager, restart Slicer and try again",
+            "Install the extension PyTorch in the Extensions Manager, restart Slicer and press Apply again",
         ) from error
     torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=MINIMUM_TORCH)
     if torch is None:
-        raise MissingPackageError(
-            "PyTorch is not installed", "Try again and agree to its installation, or open the module PyTorch Utils"
-        )
+        raise MissingPackageError("PyTorch is not installed", "Press Apply again and agree to its installation")

@@ -1,4 +1,7 @@
-"""An Apply button that turns into Cancel: what the panels of the modules do while work runs."""
+"""What the panels of the modules have in common: the tie to their parameter node, and an Apply that can be cancelled.
+
+Widgets are known by their properties only, so that no GUI library is needed here.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,60 @@ from typing import Any
 from ..errors import Cancelled
 from ..progress import Progress, ProgressEvent
 
+MODIFIED = "ModifiedEvent"
+
+
+class ParameterLink:
+    """Ties the scene's parameter node to a panel while the panel is shown.
+
+    Parameters
+    ----------
+    widget : the module's widget, an observer (slicer.util.VTKObservationMixin) with ``ui`` and ``logic``.
+    on_change : called without arguments when the link is made or cut, and with the node and the event
+        when a parameter has changed.
+    """
+
+    def __init__(self, widget: Any, on_change: Callable[..., None]) -> None:
+        self._widget, self._on_change = widget, on_change
+        self._tag: Any = None
+        self.node: Any = None
+
+    def open(self) -> None:
+        """Show the choices of the current scene's parameter node, and keep them and the panel equal."""
+        self._cut()
+        self.node = self._widget.logic.getParameterNode()
+        self._tag = self.node.connectGui(self._widget.ui)
+        self._widget.addObserver(self.node, MODIFIED, self._changed)
+        self._blank_empty_paths()
+        self._on_change()
+
+    def close(self) -> None:
+        """Leave the parameter node alone, and the panel as it is."""
+        self._cut()
+        self._on_change()
+
+    def _cut(self) -> None:
+        if self.node is not None:
+            self.node.disconnectGui(self._tag)
+            self._widget.removeObserver(self.node, MODIFIED, self._changed)
+            self.node = None
+
+    def _changed(self, caller: Any, event: str) -> None:
+        self._blank_empty_paths()
+        self._on_change(caller, event)
+
+    def _blank_empty_paths(self) -> None:
+        """An empty path is shown as "." by Slicer, which reads like a choice."""
+        for widget in vars(self._widget.ui).values():
+            if getattr(widget, "currentPath", None) == ".":
+                widget.currentPath = ""
+
 
 class PanelRun:
     """A context manager around the work of an Apply.
 
     Inside the block the chosen sections are greyed, the progress bar is shown and the button reads
-    Cancel. A cancel ends the block quietly; errors pass on. Widgets are known by their properties only,
-    so that no GUI library is needed here.
+    Cancel. A cancel ends the block quietly; errors pass on.
 
     Parameters
     ----------
