@@ -14,13 +14,14 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[2]
 MODULES = ("XTLTransfer", "XTLSegment", "XTLClassify")
 
-_started = False
+_owners: list[Any] = []  # Python objects that have to live as long as the application
+qt_warnings: list[str] = []
+"""What Qt complained about: a .ui file with an unknown property, a connection that cannot be made."""
 
 
 def start() -> None:
     """Boot slicer-core's scene and make ``qt``, ``ctk`` and the missing parts of ``slicer`` importable."""
-    global _started
-    if _started:
+    if _owners:
         return
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     for name in MODULES:  # as an extension's modules are found when they run from source
@@ -33,8 +34,10 @@ def start() -> None:
 
     session = open_session()
     slicer.mrmlScene = session.scene
+    settings = tempfile.TemporaryDirectory(prefix="xtl-test-settings-")
     QtCore.QSettings.setDefaultFormat(QtCore.QSettings.IniFormat)
-    QtCore.QSettings.setPath(QtCore.QSettings.IniFormat, QtCore.QSettings.UserScope, tempfile.mkdtemp())
+    QtCore.QSettings.setPath(QtCore.QSettings.IniFormat, QtCore.QSettings.UserScope, settings.name)
+    QtCore.qInstallMessageHandler(_keep_warning)
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
     application.setStyle("Fusion")
     main_window = QtWidgets.QMainWindow()
@@ -61,9 +64,12 @@ def start() -> None:
     i18n.tr = lambda text: text
     i18n.translate = lambda context, text: text
     sys.modules["slicer.i18n"] = slicer.i18n = i18n
-    slicer.util.VTKObservationMixin = slicer.util.VTKObservationMixin
-    start.keep = (session, application, main_window)  # their Python owners must outlive every test
-    _started = True
+    _owners.extend((session, settings, application, main_window))
+
+
+def _keep_warning(kind: Any, context: Any, message: str) -> None:
+    if "propagateSizeHints" not in message:  # the off-screen platform says so of every window
+        qt_warnings.append(message)
 
 
 def _submodule(name: str, source: types.ModuleType, pattern: str) -> None:

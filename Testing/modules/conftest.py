@@ -56,8 +56,12 @@ def slot_errors() -> list:
 
 @pytest.fixture
 def open_panel(scene, messages, slot_errors) -> Iterator:
-    """Opens modules and closes them after the test; an error in a slot fails the test unless it is taken away."""
+    """Opens modules and closes them after the test.
+
+    An error in a slot fails the test unless the test takes it away, and so does a complaint of Qt's.
+    """
     panels = []
+    boot.qt_warnings.clear()
 
     def open_(name: str) -> boot.Panel:
         panels.append(boot.open_panel(name))
@@ -67,6 +71,7 @@ def open_panel(scene, messages, slot_errors) -> Iterator:
     for panel in panels:
         panel.close()
     assert not slot_errors, f"errors in slots: {slot_errors}"
+    assert boot.qt_warnings == []
 
 
 @pytest.fixture(scope="session")

@@ -97,3 +97,23 @@ def _tab_order(widget: QtWidgets.QWidget) -> list[QtWidgets.QWidget]:
             order.append(current)
         current = current.nextInFocusChain()
     return order
+
+
+def test_the_measure_notices_a_text_that_is_cut_off(open_panel):
+    panel = open_panel("XTLSegment")
+    panel.widget.ui.flairSelectorLabel.maximumWidth = 10
+    panel.lay_out(WIDTH)
+    assert [text.split()[0] for text in _cut_off(panel)] == ["flairSelectorLabel"]
+
+
+@pytest.mark.parametrize("name", boot.MODULES)
+def test_panels_set_only_properties_that_the_widgets_have(name, open_panel):
+    """Qt turns a misspelt property of a .ui file silently into a dynamic one."""
+    panel = open_panel(name)
+    dynamic = {
+        f"{widget.objectName()}.{bytes(key).decode()}"
+        for widget in panel.parent._qobject.findChildren(QtWidgets.QWidget)
+        for key in widget.dynamicPropertyNames()
+        if not bytes(key).startswith((b"_q_", b"_PySide"))
+    }
+    assert {key for key in dynamic if not key.endswith(".SlicerParameterName")} == set()

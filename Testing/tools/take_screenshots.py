@@ -1,0 +1,86 @@
+"""Pictures of the panels for Resources/Screenshots, taken with what ``make demo`` left.
+
+    make demo && QT_QPA_PLATFORM=offscreen .venv/bin/python Testing/tools/take_screenshots.py build/demo
+
+Each panel is filled with an unseen phantom and a trained bundle, and applied. The pictures have two
+pixels a point.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT / "Testing"))
+
+import host.boot as boot  # noqa: E402
+
+SCREENSHOTS = PROJECT / "Resources" / "Screenshots"
+
+
+def segment(cohort: Path) -> None:
+    """XTLSegment on the last case of the brain cohort."""
+    panel = _open("XTLSegment", cohort)
+    panel.widget.ui.bundlePathLineEdit.currentPath = "bundles/xtl-ms"
+    _apply_and_keep(panel)
+
+
+def classify(cohort: Path) -> None:
+    """XTLClassify on the last case of the prostate cohort."""
+    import slicer
+    from XTLLib.scene.findings import findings_to_node
+
+    panel = _open("XTLClassify", cohort)
+    findings = findings_to_node(_last_case(cohort).findings, "findings", slicer.mrmlScene)
+    panel.widget.ui.bundlePathLineEdit.currentPath = "bundles/xtl-prostate"
+    panel.widget.ui.findingsSelector.setCurrentNode(findings)
+    _apply_and_keep(panel)
+
+
+def transfer() -> None:
+    """XTLTransfer with the chain of the demonstration, ready to start."""
+    panel = boot.open_panel("XTLTransfer")
+    panel.widget.ui.chainPathLineEdit.currentPath = "chains/xtl-ms.yaml"
+    panel.widget.ui.outputPathLineEdit.currentPath = "new-run"
+    panel.grab(SCREENSHOTS / "XTLTransfer.png", scale=2)
+    panel.close()
+
+
+def _open(name: str, cohort: Path) -> boot.Panel:
+    boot.start()
+    import slicer
+    from XTLLib.scene.inputs import add_case
+
+    slicer.mrmlScene.Clear()
+    add_case(_last_case(cohort), slicer.mrmlScene)
+    return boot.open_panel(name)
+
+
+def _last_case(cohort: Path):
+    from XTLLib.data.datalist import Datalist
+    from XTLLib.data.load import load_case
+
+    datalist = Datalist.load(cohort / "datalist.json")
+    patient = datalist.test[-1].patient
+    entries = [entry for entry in datalist.test if entry.patient == patient]
+    case = load_case(entries[0], datalist)
+    findings = tuple(entry.finding for entry in entries if entry.finding is not None)
+    return case if not findings else type(case)(case.patient, case.channels, case.reference, None, findings)
+
+
+def _apply_and_keep(panel: boot.Panel) -> None:
+    ui = panel.widget.ui
+    assert ui.applyButton.enabled, ui.statusLabel.text
+    ui.applyButton.click()
+    ui.outputsCollapsibleButton.collapsed = False
+    panel.grab(SCREENSHOTS / f"{panel.widget.moduleName}.png", scale=2)
+    panel.close()
+
+
+if __name__ == "__main__":
+    os.chdir(sys.argv[1])  # so that the panels show short paths
+    segment(Path("data/brain"))
+    classify(Path("data/prostate"))
+    transfer()
