@@ -11,7 +11,7 @@ from .backbones import Backbone, initialise
 
 # From full resolution to the deepest level: most of the cost lies at full resolution.
 DECODER_CHANNELS = (16, 24, 32, 48, 64, 96)
-_OUTPUT_SD, _OUTPUT_BIAS = 0.05, -3.0  # a probability of about 0.05
+_OUTPUT_SD, _OUTPUT_BIAS = 0.3, -3.0  # a probability of about 0.05
 
 
 class SegmentationNetwork(nn.Module):
