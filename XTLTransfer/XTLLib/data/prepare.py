@@ -88,9 +88,9 @@ class PreparedCase:
         return resample(Volume(array, self.grid, name), self.reference_grid)
 
     def mask_on_working_grid(self, mask: Volume) -> np.ndarray:
-        """A binary mask, in patient space on the working grid: bool (K, J, I), by majority of the partial volume."""
+        """A binary mask, in patient space on the working grid: bool (K, J, I), where at least half is lesion."""
         moved = resample(Volume(mask.array.astype(np.float32), mask.grid, mask.name), self.grid)
-        return moved.array > 0.5
+        return moved.array >= 0.5
 
 
 def find_foreground(stack: np.ndarray) -> np.ndarray:
