@@ -23,6 +23,7 @@ from slicer.util import VTKObservationMixin
 # XTLLib is imported inside functions: Slicer starts no slower.
 
 POLL_MS = 200
+PATIENCE_S = 5.0
 
 
 class XTLTransfer(ScriptedLoadableModule):
@@ -173,8 +174,8 @@ class XTLTransferWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 except Cancelled:
                     self._message = _("Cancelled. Tick Resume and press Apply to go on from there.")
         finally:
-            self.logic.close()
             self._run.end()
+            self.logic.close()
 
     def onShowCurveButton(self) -> None:
         slicer.modules.plots.logic().ShowChartInLayout(self._link.node.trainingCurve)
@@ -234,9 +235,9 @@ class XTLTransferLogic(ScriptedLoadableModuleLogic):
         return self._process.result()
 
     def close(self) -> None:
-        """End a training that runs, at once."""
+        """End a training that runs; it has some seconds to leave a checkpoint."""
         if self._process:
-            self._process.close()
+            self._process.close(PATIENCE_S)
             self._process = None
 
     def showTraining(self, parameters: XTLTransferParameterNode) -> None:

@@ -3,7 +3,7 @@
     make demo && QT_QPA_PLATFORM=offscreen .venv/bin/python Testing/tools/take_screenshots.py build/demo
 
 Each panel is filled with an unseen phantom and a trained bundle, and applied. The pictures have two
-pixels a point.
+pixels a point. They are drawn by the headless host: Slicer's own widgets look somewhat different.
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ def transfer() -> None:
     panel = boot.open_panel("XTLTransfer")
     panel.widget.ui.chainPathLineEdit.currentPath = "chains/xtl-ms.yaml"
     panel.widget.ui.outputPathLineEdit.currentPath = "new-run"
-    panel.grab(SCREENSHOTS / "XTLTransfer.png", scale=2)
-    panel.close()
+    _keep(panel)
 
 
 def _open(name: str, cohort: Path) -> boot.Panel:
@@ -75,7 +74,19 @@ def _apply_and_keep(panel: boot.Panel) -> None:
     assert ui.applyButton.enabled, ui.statusLabel.text
     ui.applyButton.click()
     ui.outputsCollapsibleButton.collapsed = False
-    panel.grab(SCREENSHOTS / f"{panel.widget.moduleName}.png", scale=2)
+    _keep(panel)
+
+
+def _keep(panel: boot.Panel) -> None:
+    from PIL import Image
+    from PySide6 import QtWidgets
+
+    panel.lay_out()
+    if QtWidgets.QApplication.focusWidget() is not None:
+        QtWidgets.QApplication.focusWidget().clearFocus()
+    path = SCREENSHOTS / f"{panel.widget.moduleName}.png"
+    panel.grab(path, scale=2)
+    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
     panel.close()
 
 

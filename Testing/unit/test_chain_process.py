@@ -128,6 +128,27 @@ def test_close_ends_the_child_at_once(tmp_path):
     assert not process.is_running
 
 
+def test_close_with_patience_lets_the_child_put_its_things_away(tmp_path):
+    script = """
+import pathlib, sys
+print('{"type": "progress", "stage": "s", "fraction": 0, "elapsed_s": 0, "eta_s": null}', flush=True)
+sys.stdin.readline()
+pathlib.Path(sys.argv[1], "checkpoint").touch()
+"""
+    process = run(tmp_path, script)
+    process.close(patience_s=20)
+    assert (tmp_path / "checkpoint").exists()
+
+
+def test_close_after_a_cancel_that_came_too_late(tmp_path):
+    process = run(tmp_path, "import os; os.close(0); import time; time.sleep(0.3); os._exit(0)")
+    time.sleep(0.1)
+    process.cancel()
+    drain(process)
+    process.close(patience_s=5)
+    process.close()
+
+
 def test_a_program_that_is_not_there_is_an_xtl_error(tmp_path):
     process = ChainProcess("chain.yaml", tmp_path, command=[str(tmp_path / "no-python")])
     with pytest.raises(XTLError, match="no-python"):

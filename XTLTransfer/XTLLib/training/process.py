@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import IO
@@ -147,17 +148,27 @@ class ChainProcess:
         what, remedy = _split_message(self._error or self._last_words(), code)
         raise XTLError(what, remedy)
 
-    def close(self) -> None:
-        """End the child and what it started, at once; for a parent that goes away."""
+    def close(self, patience_s: float = 0.0) -> None:
+        """End the child and what it started; for a parent that goes away.
+
+        Parameters
+        ----------
+        patience_s : seconds that the child has to leave a checkpoint and end by itself.
+        """
         if self._process is None:
             return
+        if patience_s > 0 and self._process.poll() is None:
+            self.cancel()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience_s)
         if self._process.poll() is None:
             self._end_group(forcibly=True)
             self._process.wait()
         for reader in self._readers:
             reader.join(timeout=2.0)
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            stream.close()
+            with suppress(OSError):  # a message that the child did not live to read
+                stream.close()
 
     def _understand(self, line: str) -> ProgressEvent | None:
         try:
