@@ -90,7 +90,9 @@ def test_one_seed_gives_one_brain(brains):
 @pytest.mark.parametrize("variant", brain.VARIANTS)
 def test_a_lesion_lies_where_it_was_put_on_every_grid(variant):
     phantom = brain.BrainPhantom(1)
-    deep = min(phantom.lesions, key=lambda lesion: abs(max(lesion.semi_axes_mm) - 5))
+    depths = [phantom._depths(np.float32(lesion.position_ras).reshape(3, 1)) for lesion in phantom.lesions]
+    room = [min(d.pia[0], d.ventricles[0], d.deep_grey[0]) for d in depths]  # to what is not white matter
+    deep = phantom.lesions[int(np.argmax(np.array(room) - [max(le.semi_axes_mm) for le in phantom.lesions]))]
     phantom.lesions = (deep,)
     grid = brain._grids(variant, np.random.default_rng(0))["FLAIR"]
     mask = phantom.truth(grid)

@@ -25,7 +25,8 @@ class DemoSize:
     Attributes
     ----------
     mammograms, brains, prostates : patients by part.
-    image_size : of mammograms, pixels. mammogram_epochs : passes over them.
+    image_size : longer side of a breast, pixels. region : side of what the network sees of it, pixels.
+    mammogram_epochs : passes over the films.
     window : side of a segmentation window, voxels of 2 mm. segmentation_steps : of batches of 2 windows.
     prostate_epochs : passes over the findings.
     """
@@ -34,6 +35,7 @@ class DemoSize:
     brains: Parts
     prostates: Parts
     image_size: int
+    region: int
     mammogram_epochs: int
     window: int
     segmentation_steps: int
@@ -44,10 +46,11 @@ FULL = DemoSize(
     mammograms=Parts(120, 20),
     brains=Parts(12, 1, 3),
     prostates=Parts(90, 0, 30),
-    image_size=128,
-    mammogram_epochs=14,
+    image_size=224,
+    region=96,
+    mammogram_epochs=10,
     window=48,
-    segmentation_steps=160,
+    segmentation_steps=150,
     prostate_epochs=15,
 )
 # Learns next to nothing; for tests of everything around the learning.
@@ -55,7 +58,8 @@ SMALL = DemoSize(
     mammograms=Parts(6, 2),
     brains=Parts(2, 1, 1),
     prostates=Parts(6, 0, 8),
-    image_size=64,
+    image_size=128,
+    region=64,
     mammogram_epochs=1,
     window=32,
     segmentation_steps=4,
@@ -106,6 +110,7 @@ def _mammograms(size: DemoSize, weights: Path | None) -> dict[str, Any]:
         "task": "mammogram-classification",
         "datalist": "../data/mammograms/datalist.json",
         "image_size": size.image_size,
+        "region": size.region,
         "training": _training(weights, epochs=size.mammogram_epochs, batch_size=16),
     }
 

@@ -145,8 +145,9 @@ def _draw_dice(axes: Axes, segmentation: Mapping[str, SegmentationOutcome]) -> N
         axes.bar(np.arange(len(outcome.dice)) + shift, outcome.dice, 0.38, color=COLOURS[arm], label=arm)
     entries = next(iter(segmentation.values())).entries
     axes.set_xticks(range(len(entries)), [entry.case for entry in entries])
-    axes.set_ylim(0, 1)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.set_ylim(0, 1.25)
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
     _dress(axes, "Unseen brain phantoms", "", "Dice")
 
 

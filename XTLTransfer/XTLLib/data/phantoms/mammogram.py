@@ -121,7 +121,7 @@ def _pectoral(rows, columns, rng) -> np.ndarray:
 
 def _place(depth, density, rng) -> tuple[tuple[float, float], float]:
     """Centre (column, row) and radius in pixels of an abnormality, inside the gland more often than not."""
-    radius = rng.uniform(9.0, 18.0)
+    radius = rng.uniform(8.0, 16.0)
     weight = np.where(depth > radius + 8, density + 0.08, 0).ravel().astype(np.float64)
     weight[np.arange(weight.size) % SHAPE[1] < radius + 6] = 0
     index = rng.choice(weight.size, p=weight / weight.sum())
@@ -131,7 +131,7 @@ def _place(depth, density, rng) -> tuple[tuple[float, float], float]:
 def _abnormality(severity: str, dy, dx, radius: float, rng) -> np.ndarray:
     """What a mass adds to the film."""
     angle, distance = np.arctan2(dy, dx), np.hypot(dx, dy)
-    contrast = rng.uniform(0.22, 0.36)
+    contrast = rng.uniform(0.18, 0.32)
     if severity == "benign":
         tilt, oval = rng.uniform(0, np.pi), rng.uniform(1.0, 1.35)
         u, v = dx * np.cos(tilt) + dy * np.sin(tilt), dy * np.cos(tilt) - dx * np.sin(tilt)

@@ -17,7 +17,7 @@ from ..volume import Volume
 from .fields import SmoothField, box_grid, ellipsoid_distance, inside, paint, points_of, rician, rotation_from_degrees
 
 CHANNELS = ("T2W", "ADC", "HBV")
-B_VALUE_S_PER_MM2 = 1400.0
+B_VALUE_S_PER_MM2 = 1000.0
 
 # Relative T2W signal, ADC in 1e-6 mm2/s, relative signal without diffusion weighting.
 _TISSUE = {
@@ -84,7 +84,7 @@ class ProstatePhantom:
         return np.round(rng.uniform(350, 600) * rician(signal, 0.035, rng)).astype(np.uint16)
 
     def diffusion(self, grid: Grid, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """ADC in 1e-6 mm2/s, 0 = no value, and the image at b = 1400 s/mm2: two uint16 (K, J, I)."""
+        """ADC in 1e-6 mm2/s, 0 = no value, and the image at b = 1000 s/mm2: two uint16 (K, J, I)."""
         points = points_of(grid)
         edge_mm = float(np.mean(grid.spacing_mm[:2]))
         adc, proton = self._paint(points, (1, 2), edge_mm)
@@ -187,7 +187,7 @@ class ProstatePhantom:
         extra = np.zeros(points.shape[1:], dtype=np.float32)
         for true in self.findings:
             near = self._near(points, true)
-            extra[near] += 1.3 * (true.signs[2] - 0.4) * self._finding_fraction(points[:, near], true, edge_mm)
+            extra[near] += 0.8 * (true.signs[2] - 0.5) * self._finding_fraction(points[:, near], true, edge_mm)
         return np.maximum(extra, -0.6)
 
     @staticmethod

@@ -46,6 +46,8 @@ class Parts:
 def write_mammograms(folder: Path, parts: Parts, seed: int = 0, progress: Progress | None = None) -> Datalist:
     """Two films a patient (16-bit PNG), half of the films abnormal; label 1 = benign or malignant mass.
 
+    The attribute circles_px of an abnormal film is "x y radius" of its mass in pixels from the top left.
+
     Writes ``folder/phantom-NNN/*.png`` and ``folder/datalist.json``.
     """
 
@@ -63,6 +65,8 @@ def write_mammograms(folder: Path, parts: Parts, seed: int = 0, progress: Progre
             path = folder / patient / f"{laterality}-{view}.png"
             _write_png(film.pixels, path)
             attributes = {"severity": severity, "laterality": laterality, "view": view}
+            if film.centre_px is not None:
+                attributes["circles_px"] = " ".join(f"{value:.1f}" for value in (*film.centre_px, film.radius_px))
             case = f"{patient}-{laterality}"
             entries.append(Entry(patient, case, {"MG": str(path)}, film.abnormal, attributes=attributes))
         return entries
