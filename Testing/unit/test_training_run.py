@@ -263,8 +263,8 @@ def test_probabilities_speak_of_the_share_of_positives():
     assert threshold == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize(("policy", "mean_moves"), [("auto", False), ("train", True)])
-def test_statistics_of_learned_weights_are_frozen_unless_asked(lists, policy, mean_moves):
+@pytest.mark.parametrize(("policy", "mean_moves"), [("frozen", False), ("train", True)])
+def test_batchnorm_statistics_follow_the_images_unless_frozen(lists, policy, mean_moves):
     from XTLLib.networks.backbones import build_backbone
     from XTLLib.networks.normalisation import batchnorms
 

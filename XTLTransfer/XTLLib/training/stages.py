@@ -166,8 +166,6 @@ def _patch_network_spec(stage: ClassificationTarget, patches: PatchSpec, backbon
 def _settle_batchnorm(network: Network, stage: TrainedStage, task: Task, is_learned: bool) -> list[str]:
     """Freeze the encoder's statistics or let them learn."""
     policy = stage.training.batchnorm
-    if policy == "auto":
-        policy = "frozen" if is_learned else "train"
     if stage.training.encoder_rate == 0:
         policy = "frozen"  # an encoder that is kept as it came keeps its statistics too
     notes = []

@@ -46,8 +46,9 @@ class Training(StrictModel):
     weight_decay : of AdamW, on convolution and linear weights only.
     validation : share of the training patients held out to choose the best checkpoint, where the datalist
         names no validation patients; 0 trains for the whole budget and keeps the last weights.
-    batchnorm : the encoder's BatchNorm statistics; ``auto`` is ``frozen`` for weights that were learned and
-        ``train`` for a random initialisation, whose statistics mean nothing.
+    batchnorm : the encoder's BatchNorm statistics; ``train`` lets them follow the new images, in every arm
+        alike (folded ones get the statistics of the first images, without changing the function), ``frozen``
+        keeps those that came with the weights.
     augmentation : random changes of the training images.
     """
 
@@ -56,7 +57,7 @@ class Training(StrictModel):
     encoder_rate: float = Field(0.3, ge=0, le=1)
     weight_decay: float = Field(1e-2, ge=0, le=1)
     validation: float = Field(0.2, ge=0, lt=1)
-    batchnorm: Literal["auto", "frozen", "train"] = "auto"
+    batchnorm: Literal["frozen", "train"] = "train"
     augmentation: bool = True
 
 
