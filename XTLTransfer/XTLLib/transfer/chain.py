@@ -64,15 +64,16 @@ class Training(StrictModel):
 class MammogramTraining(Training):
     """Budget in passes over the mammograms."""
 
-    epochs: int = Field(12, ge=1)
-    learning_rate: float = Field(3e-4, gt=0, le=1)
+    epochs: int = Field(30, ge=1)
 
 
 class WindowTraining(Training):
     """Budget in steps: windows are drawn without end."""
 
-    steps: int = Field(400, ge=1)
-    batch_size: int = Field(2, ge=1)
+    steps: int = Field(600, ge=1)
+    batch_size: int = Field(4, ge=1)
+    learning_rate: float = Field(1e-2, gt=0, le=1)
+    encoder_rate: float = Field(0.1, ge=0, le=1)
 
 
 class PatchTraining(Training):
@@ -144,7 +145,7 @@ class SegmentationTarget(StrictModel):
     channels: Channels
     conversion: Literal["inflate"] = "inflate"
     spacing_mm: Millimetres | None = None
-    window: Shape = (64, 64, 64)
+    window: Shape = (48, 48, 48)
     threshold: float | None = Field(None, gt=0, lt=1)
     minimum_volume_mm3: float = Field(3.0, ge=0)
     training: WindowTraining = WindowTraining()
