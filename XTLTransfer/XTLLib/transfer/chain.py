@@ -70,10 +70,9 @@ class MammogramTraining(Training):
 class WindowTraining(Training):
     """Budget in steps: windows are drawn without end."""
 
-    steps: int = Field(600, ge=1)
+    steps: int = Field(400, ge=1)
     batch_size: int = Field(4, ge=1)
-    learning_rate: float = Field(1e-2, gt=0, le=1)
-    encoder_rate: float = Field(0.1, ge=0, le=1)
+    learning_rate: float = Field(3e-3, gt=0, le=1)
 
 
 class PatchTraining(Training):
