@@ -182,6 +182,7 @@ def _segment(arguments: argparse.Namespace) -> None:
 
     check_output_folder(arguments.out)
     bundle = load_bundle(arguments.bundle)
+    bundle.require_task("segmentation")
     case = Case("case", _volumes(arguments.volume), bundle.reference)
     with _progress(arguments) as progress:
         result = segment_case(
@@ -212,6 +213,7 @@ def _classify(arguments: argparse.Namespace) -> None:
 
     check_output_folder(arguments.out)
     bundle = load_bundle(arguments.bundle)
+    bundle.require_task("classification")
     findings = read_findings(arguments.findings, patient=arguments.patient)
     case = Case("case", _volumes(arguments.volume), bundle.reference, findings=findings)
     with _progress(arguments) as progress:

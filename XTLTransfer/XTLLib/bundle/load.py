@@ -62,6 +62,11 @@ class Bundle:
         """The channel on whose grid results are given."""
         return (self.preparation or self.patch_spec).reference
 
+    def require_task(self, task: str) -> None:
+        """Raise InputError unless the bundle is for this task."""
+        if self.task != task:
+            raise InputError(f"the bundle {self.name} is for {self.task}, not for {task}", "Choose another bundle")
+
     def network(self, device: str | torch.device = "cpu") -> nn.Module:
         """The network with its weights, in evaluation mode, in the fast memory layout, on a device.
 

@@ -43,10 +43,7 @@ def classify_case(
         channels that do not overlap in space; or findings lie outside the images, all of which are named.
     Cancelled : at the request of ``progress``.
     """
-    if bundle.task != "classification":
-        raise InputError(
-            f"the bundle {bundle.name} is for {bundle.task}, not for classification", "Choose another bundle"
-        )
+    bundle.require_task("classification")
     progress = progress or Progress()
     progress.report("Preparing the images", 0.0)
     patches = patches_of(case, bundle.patch_spec, progress.part(0.0, 0.6))

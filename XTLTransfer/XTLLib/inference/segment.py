@@ -11,7 +11,6 @@ from ..bundle.postprocessing import check_postprocessing
 from ..data.case import Case
 from ..data.prepare import PreparedCase
 from ..data.volume import Volume, resample
-from ..errors import InputError
 from ..progress import Progress
 from .device import pick_device
 from .lesions import find_lesions
@@ -49,10 +48,7 @@ def segment_case(
         do not overlap in space, or no foreground.
     Cancelled : at the request of ``progress``.
     """
-    if bundle.task != "segmentation":
-        raise InputError(
-            f"the bundle {bundle.name} is for {bundle.task}, not for segmentation", "Choose another bundle"
-        )
+    bundle.require_task("segmentation")
     threshold = bundle.threshold if threshold is None else threshold
     minimum = bundle.minimum_volume_mm3 if minimum_volume_mm3 is None else minimum_volume_mm3
     check_postprocessing(threshold, minimum)
