@@ -233,6 +233,24 @@ def test_training_and_segmenting_agree_through_the_installed_command(tmp_path):
     assert (tmp_path / "out" / "scene.mrb").is_file()
 
 
+@pytest.mark.parametrize("last_words", ["cancel\n", ""])
+def test_a_cancel_or_the_death_of_the_parent_stops_a_training_which_can_then_be_resumed(tmp_path, last_words):
+    chain = _chain(tmp_path / "toy")
+    chain.write_text(chain.read_text().replace("steps: 2,", "steps: 2000,"))
+    command = [sys.executable, "-m", "XTLLib.cli", "train", str(chain), "--out", str(tmp_path / "run")]
+    with subprocess.Popen(
+        [*command, "--progress", "json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        for line in running.stdout:
+            if "training" in json.loads(line)["stage"]:
+                break
+        rest, _ = running.communicate(last_words, timeout=60)  # closes the pipe
+    assert running.returncode == 130
+    assert json.loads(rest.splitlines()[-1])["message"] == "cancelled"
+    assert list((tmp_path / "run").rglob("checkpoint.pt"))
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
 def test_a_misspelt_command_is_one_line():
     done = subprocess.run([sys.executable, "-m", "XTLLib.cli", "sgment"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -114,7 +115,7 @@ def _add(commands, name: str, command: Callable, summary: str) -> argparse.Argum
         "--progress",
         choices=("terminal", "json", "none"),
         default="terminal",
-        help="json: one JSON object a line on stdout, and the line 'cancel' on stdin stops the work",
+        help="json: an object a line on stdout; the line 'cancel' on stdin, or its pipe's end, stops the work",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -289,10 +290,13 @@ class _progress:
 
 
 def _wait_for_cancel(cancelled: threading.Event) -> None:
+    is_pipe = stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode)
     for line in sys.stdin:
         if line.strip() == "cancel":
             cancelled.set()
             return
+    if is_pipe:  # its other end is closed: the parent process is gone
+        cancelled.set()
 
 
 def _notes(arguments: argparse.Namespace):
