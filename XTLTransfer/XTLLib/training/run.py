@@ -296,7 +296,9 @@ class _Runner:
     ) -> None:
         from ..bundle.write import write_bundle
 
-        way = "ImageNet" if self.chain.initialisation.weights != _RANDOM else "random"
+        words = {_RANDOM: "random weights", IMAGENET: "ImageNet weights"}
+        weights = self.chain.initialisation.weights
+        start = words.get(weights, f"weights of {Path(weights).name}")
         via = ", then mammograms," if self.chain.intermediates else ""
         write_bundle(
             path,
@@ -308,7 +310,7 @@ class _Runner:
             postprocessing,
             ChainRecord.of(self.chain, records).to_dict(),
             self.chain.name,
-            f"{_TITLES[stage.task]} on {self.chain.backbone}: {way} weights{via} then "
+            f"{_TITLES[stage.task]} on {self.chain.backbone}: {start}{via} then "
             f"{', '.join(stage.channels)} of {prepared.datalist.name}",
         )
 
