@@ -29,9 +29,9 @@ from .demo_scene import write_demo_scene
 from .session import import_slicer
 
 # Shares of the whole run: (arm, target) -> its end. XTL first, as it trains the mammogram stage for both targets.
-_TRAINING_ENDS = {("XTL", "ms"): 0.46, ("TL", "ms"): 0.68, ("XTL", "prostate"): 0.79, ("TL", "prostate"): 0.9}
-_PHANTOMS_END = 0.1
-_APPLYING_END = 0.97
+_TRAINING_ENDS = {("XTL", "ms"): 0.42, ("TL", "ms"): 0.64, ("XTL", "prostate"): 0.78, ("TL", "prostate"): 0.92}
+_PHANTOMS_END = 0.07
+_APPLYING_END = 0.98
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,9 +65,15 @@ def write_demo_report(
 
 
 def _draw_mammograms(panels: list[Axes], datalist: Datalist) -> None:
+    """A film of each severity, with a dotted ring around the abnormality."""
+    from matplotlib.patches import Circle
+
     for axes, severity in zip(panels, ("normal", "benign", "malignant")):
         entry = next((e for e in datalist.entries if e.attributes.get("severity") == severity), datalist.entries[0])
         axes.imshow(read_mammogram(entry.images["MG"]), cmap="gray")
+        if "circles_px" in entry.attributes:
+            x, y, radius = map(float, entry.attributes["circles_px"].split())
+            axes.add_patch(Circle((x, y), 2 * radius, fill=False, color=COLOURS["truth"], linewidth=1.0, linestyle=":"))
         axes.set_axis_off()
         axes.set_title(f"mammogram: {entry.attributes['severity']}", fontsize=9, color=INK)
 
@@ -121,8 +127,18 @@ def _draw_prostate(panels: list[Axes], classification: Mapping[str, Classificati
                 continue
             colour = "#ff5050" if xtl.finding.significant else "#40d0ff"
             axes.add_patch(Circle((i, j), _RADIUS_MM / plane.spacing_mm[0], fill=False, color=colour, linewidth=1.4))
-            text = f"TL {tl.probability:.2f}\nXTL {xtl.probability:.2f}"
-            axes.annotate(text, (i, j), (12, 10), textcoords="offset points", color=colour, fontsize=8, weight="bold")
+            text, is_left = f"TL {tl.probability:.2f}\nXTL {xtl.probability:.2f}", i < picture.shape[1] / 2
+            axes.annotate(
+                text,
+                (i, j),
+                (-14 if is_left else 14, 0),
+                textcoords="offset points",
+                ha="right" if is_left else "left",
+                va="center",
+                color=colour,
+                fontsize=8,
+                weight="bold",
+            )
     key = "unseen by both arms; red: truly significant, blue: not"
     panels[0].text(0, -0.02, key, transform=panels[0].transAxes, va="top", fontsize=8)
 

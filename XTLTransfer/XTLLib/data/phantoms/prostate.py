@@ -227,7 +227,7 @@ class ProstatePhantom:
 
 def _signs(significant: bool, rng: np.random.Generator) -> tuple[float, float, float]:
     """Strength of the three signs; the two groups overlap."""
-    overall = rng.normal(0.80, 0.17) if significant else rng.normal(0.50, 0.19)
+    overall = rng.normal(0.80, 0.17) if significant else rng.normal(0.45, 0.20)
     signs = overall + rng.normal(0, 0.13, 3)
     if not significant and rng.random() < 0.5:
         signs[rng.integers(3)] *= 0.3
