@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.datalist import Datalist
-from ..errors import InputError
+from ..errors import InputError, MissingPackageError
 from ..files import atomic_folder
 from ..progress import Progress
 from ..study.demo_arms import (
@@ -113,8 +113,6 @@ def run_demo(
 
 def _require_tools() -> None:
     """The packages of the last steps, asked for before minutes are spent on the first ones."""
-    from ..errors import MissingPackageError
-
     import_slicer()
     try:
         import matplotlib  # noqa: F401
