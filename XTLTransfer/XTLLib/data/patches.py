@@ -13,12 +13,12 @@ from ..errors import InputError
 from .case import Case, Finding
 from .datalist import Datalist, Entry
 from .geometry import Grid
+from .prepare import foreground_scale, standardised
 from .stored_patches import load_stored_patch, state_of
 from .volume import Volume
 
 INTENSITIES = ("rank", "robust")
 _FOREGROUND_FRACTION = 0.02
-_CLIP_PERCENTILES = (0.5, 99.5)
 _MOST_SAMPLES = 8
 
 
@@ -33,7 +33,7 @@ class PatchSpec:
     size_mm : channel -> extent (x, y, z) in mm along the reference's axes nearest to L, P, S. Channels
         may differ: a wide view of diffusion beside a narrow one of anatomy.
     intensity : "rank", the fraction (0..1) of the volume's voxels that are not brighter; or "robust",
-        clipped to the 0.5-99.5 percentiles of the foreground, zero mean and unit SD there.
+        about zero mean and unit SD in the foreground (prepare.foreground_scale).
     reference : the channel whose axes orient the patch.
     """
 
@@ -225,7 +225,5 @@ def _intensity_map(volume: Volume, kind: str):
     foreground = volume.array[volume.array > _FOREGROUND_FRACTION * max(float(np.percentile(volume.array, 99.5)), 1e-6)]
     if foreground.size == 0:
         raise InputError(f"{volume.name} holds no foreground", "Check that the right image was chosen")
-    low, high = np.percentile(foreground, _CLIP_PERCENTILES)
-    clipped = np.clip(foreground.astype(np.float64), low, high)
-    mean, deviation = float(clipped.mean()), max(float(clipped.std()), 1e-6)
-    return lambda values: (np.clip(values.astype(np.float64), low, high) - mean) / deviation
+    mean, deviation = foreground_scale(foreground)
+    return lambda values: standardised(values.astype(np.float64), mean, deviation)

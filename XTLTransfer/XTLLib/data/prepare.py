@@ -12,7 +12,8 @@ from .geometry import Grid
 from .volume import Volume, resample
 
 _BACKGROUND_FRACTION = 0.02
-_CLIP_PERCENTILES = (0.5, 99.5)
+_SCALE_PERCENTILES = (0.5, 99.5)
+_LARGEST = 8.0  # SD; beyond the brightest lesions, short of what makes a network stumble
 _SPACING_TOLERANCE = 0.05
 
 
@@ -108,9 +109,24 @@ def find_foreground(stack: np.ndarray) -> np.ndarray:
 
 
 def normalise(channel: np.ndarray, foreground: np.ndarray) -> None:
-    """In place: clip to the foreground's 0.5-99.5 percentiles, zero mean and unit SD there, 0 outside."""
+    """In place: about zero mean and unit SD in the foreground (see foreground_scale), 0 outside."""
     values = channel[foreground]
-    low, high = np.percentile(values, _CLIP_PERCENTILES)
-    np.clip(values, low, high, out=values)
+    mean, deviation = foreground_scale(values)
     channel[...] = 0
-    channel[foreground] = (values - values.mean()) / max(float(values.std()), 1e-6)
+    channel[foreground] = standardised(values, mean, deviation)
+
+
+def foreground_scale(values: np.ndarray) -> tuple[float, float]:
+    """Mean and SD of foreground values (n,), after clipping them to their 0.5-99.5 percentiles.
+
+    The clipping keeps a few odd voxels from setting the scale. It is for the scale alone: the brightest
+    half percent of a head is 5 ml, which is where small lesions are.
+    """
+    low, high = np.percentile(values, _SCALE_PERCENTILES)
+    clipped = np.clip(values, low, high, dtype=np.float64)
+    return float(clipped.mean()), max(float(clipped.std()), 1e-6)
+
+
+def standardised(values: np.ndarray, mean: float, deviation: float) -> np.ndarray:
+    """``(values - mean) / deviation``, held within 8 SD."""
+    return np.clip((values - mean) / deviation, -_LARGEST, _LARGEST)

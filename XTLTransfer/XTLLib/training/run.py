@@ -30,7 +30,7 @@ from .stage_folder import StageFolder
 from .stages import PreparedStage, calibrate, make_network, mammogram_spec, prepare_stage
 
 _RANDOM = "random"
-_FORMAT = 1  # part of every stage's key: raise it when the engine's figures change
+_FORMAT = 2  # part of every stage's key: raise it when the engine's figures change
 _TITLES = {
     "mammogram-classification": "Mammogram classification",
     "segmentation": "MS segmentation",
