@@ -6,6 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples at every run: a red suite is a change's fault, never a draw's. Search for new ones with
+# --hypothesis-profile=default.
+settings.register_profile("suite", derandomize=True)
+settings.load_profile("suite")
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -42,7 +42,7 @@ def patient_labels(datalist: Datalist) -> dict[str, int]:
 
 
 @any_split
-@given(cohorts, st.floats(0, 0.4), st.floats(0, 0.4), st.integers(0, 99))
+@given(cohorts, st.floats(0, 0.3), st.floats(0, 0.3), st.integers(0, 99))
 def test_no_patient_stands_in_two_parts_and_no_entry_is_lost(cohort, validation, test, seed):
     whole = datalist_of(cohort)
     split = whole.split(validation, test, seed)
