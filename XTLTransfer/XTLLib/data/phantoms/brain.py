@@ -28,9 +28,9 @@ _SIGNAL = {
     "grey": (0.69, 0.62, 0.62),
     "white": (0.55, 0.90, 0.45),
     "deep grey": (0.63, 0.70, 0.52),
-    "choroid": (0.98, 0.55, 0.90),
+    "choroid": (0.92, 0.40, 1.06),
     "cap": (0.74, 0.84, 0.52),
-    "bright cortex": (0.90, 0.62, 0.66),
+    "bright cortex": (0.88, 0.62, 0.62),
     "lesion": (1.02, 0.58, 0.88),
 }
 # Ellipsoids: centre and semi-axes in RAS mm.
@@ -54,7 +54,7 @@ class TrueLesion:
     position_ras : centre, mm.
     semi_axes_mm : three semi-axes.
     rotation : (3, 3), columns are the directions of the semi-axes in RAS.
-    brightness : 0.6 to 1, how far its signal goes from white matter to that of a full lesion.
+    brightness : 0.75 to 1, how far its signal goes from white matter to that of a full lesion.
     """
 
     position_ras: tuple[float, float, float]
@@ -93,7 +93,7 @@ class BrainPhantom:
         self._tissue_signal = {
             name: tuple(v * rng.uniform(0.95, 1.05) for v in values) for name, values in _SIGNAL.items()
         }
-        self.lesions = tuple(self._place_lesions(int(rng.integers(9, 19))))
+        self.lesions = tuple(self._place_lesions(int(rng.integers(11, 20))))
 
     def truth(self, grid: Grid) -> np.ndarray:
         """Lesion mask on a grid: bool (K, J, I), voxels at least half lesion."""
@@ -175,7 +175,7 @@ class BrainPhantom:
         pia = inside(-depths.pia, edge_mm)
         white = inside(_CORTEX_MM - depths.pia, edge_mm)
         ventricles = inside(depths.ventricles, edge_mm)
-        atrium = ellipsoid_distance(_mirrored(scaled), (15.0, -24.0, 9.0), (7.0, 8.0, 6.0))
+        atrium = ellipsoid_distance(_mirrored(scaled), (15.0, -24.0, 9.0), (6.0, 7.5, 5.5))
         cap = inside(np.abs(depths.ventricles - 0.8) - 0.9, 1.5) * inside(0.5 - patches, 1.0) * white
         layers = [
             ("scalp", inside(head, edge_mm)),
@@ -183,7 +183,7 @@ class BrainPhantom:
             ("skull", inside(depths.brain - 6.5, edge_mm)),
             ("csf", inside(depths.brain - 1.8, edge_mm)),
             ("grey", pia),
-            ("bright cortex", pia * inside((1.7 - patches) * 3, edge_mm)),
+            ("bright cortex", pia * inside((1.8 - patches) * 3, edge_mm)),
             ("white", white),
             ("deep grey", inside(depths.deep_grey, edge_mm) * white),
             ("cap", cap),
@@ -232,7 +232,7 @@ class BrainPhantom:
                 rotation = rotation_from_degrees(*rng.uniform(-90, 90, 3))
                 axes = (long_mm, long_mm * rng.uniform(0.7, 1), long_mm * rng.uniform(0.7, 1))
             lesions.append(
-                TrueLesion(tuple(map(float, position)), tuple(map(float, axes)), rotation, rng.uniform(0.65, 1.0))
+                TrueLesion(tuple(map(float, position)), tuple(map(float, axes)), rotation, rng.uniform(0.75, 1.0))
             )
         return lesions
 
