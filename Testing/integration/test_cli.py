@@ -251,6 +251,15 @@ def test_a_cancel_or_the_death_of_the_parent_stops_a_training_which_can_then_be_
     assert not (tmp_path / "run" / "bundle").exists()
 
 
+def test_the_model_library_lists_bundles_and_says_where_it_is_when_empty(brain, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XTL_HOME", str(tmp_path))
+    assert main(["models", "list"]) == 0
+    assert str(tmp_path / "models") in capsys.readouterr().out
+    shutil.copytree(brain / "bundle", tmp_path / "models" / "mine")
+    assert main(["models", "list"]) == 0
+    assert "squeezenet1_0" in capsys.readouterr().out
+
+
 def test_a_misspelt_command_is_one_line():
     done = subprocess.run([sys.executable, "-m", "XTLLib.cli", "sgment"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

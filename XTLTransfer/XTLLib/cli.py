@@ -239,10 +239,13 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _models(arguments: argparse.Namespace) -> None:
-    from .bundle.library import list_models
+    from .bundle.library import list_models, models_folder
 
-    for model in list_models():
+    models = list_models()
+    for model in models:
         print(model)
+    if not models:
+        print(f"no models in {models_folder()} (each is a bundle's folder)")
 
 
 # --- what the commands share --------------------------------------------------------------------
