@@ -15,7 +15,6 @@ from XTLLib.scene.hierarchy import hierarchy_of
 from XTLLib.scene.inputs import add_case
 from XTLLib.scene.nodes import case_from_nodes
 from XTLLib.scene.rated_segments import add_rated_segments
-from XTLLib.scene.session import open_session
 
 slicer = pytest.importorskip("slicer")
 
@@ -25,19 +24,6 @@ FINDINGS = (
     Finding("3", (12.0, -8.0, 20.0)),
 )
 PROBABILITIES = np.array([0.731, 0.04, 0.5])
-
-
-@pytest.fixture(scope="module")
-def session():
-    session = open_session()
-    yield session
-    session.close()
-
-
-@pytest.fixture
-def scene(session):
-    yield session.scene
-    session.scene.Clear(False)
 
 
 def result_on(on, findings=FINDINGS, probabilities=PROBABILITIES):

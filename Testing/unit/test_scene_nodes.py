@@ -15,22 +15,8 @@ from XTLLib.scene.arrays import vtk_matrix
 from XTLLib.scene.findings import findings_from_node, findings_to_node, label_with_probability
 from XTLLib.scene.inputs import add_case
 from XTLLib.scene.nodes import case_from_nodes, label_to_node, volume_from_node, volume_to_node
-from XTLLib.scene.session import open_session
 
 slicer = pytest.importorskip("slicer")
-
-
-@pytest.fixture(scope="module")
-def session():
-    session = open_session()
-    yield session
-    session.close()
-
-
-@pytest.fixture
-def scene(session):
-    yield session.scene
-    session.scene.Clear(False)
 
 
 ANGLES = st.floats(-180, 180)

@@ -33,22 +33,8 @@ from XTLLib.scene.hierarchy import hierarchy_of
 from XTLLib.scene.inputs import add_case
 from XTLLib.scene.nodes import case_from_nodes, volume_from_node
 from XTLLib.scene.segmentation import SEGMENT_ID, add_segmentation
-from XTLLib.scene.session import open_session
 
 slicer = pytest.importorskip("slicer")
-
-
-@pytest.fixture(scope="module")
-def session():
-    session = open_session()
-    yield session
-    session.close()
-
-
-@pytest.fixture
-def scene(session):
-    yield session.scene
-    session.scene.Clear(False)
 
 
 def assert_lesion_everywhere(nodes, on: Grid) -> None:

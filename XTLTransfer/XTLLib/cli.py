@@ -18,7 +18,6 @@ from .errors import Cancelled, InputError, XTLError
 from .progress import Progress, TerminalSink, json_lines_sink
 
 _ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000"}
-_LAYOUTS = ("mias", "open-ms", "isbi2015", "prostatex", "prostatex-patches", "picai", "csv")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line's grammar; every sub-command's function stands in ``command``."""
+    from .data.layouts import LAYOUTS
+
     parser = _Parser(
         prog="xtl", description="Transfer learning from mammograms to MRI. Research software, not a medical device."
     )
@@ -59,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     data = _add(commands, "data", _data, "read a public layout into a MONAI Decathlon datalist")
-    data.add_argument("layout", choices=_LAYOUTS)
+    data.add_argument("layout", choices=LAYOUTS)
     data.add_argument("source", type=Path, metavar="SRC")
     data.add_argument("--out", type=Path, required=True, metavar="DATALIST.json")
     data.add_argument(

@@ -13,12 +13,11 @@ from ..errors import InputError
 from .case import Case, Finding
 from .datalist import Datalist, Entry
 from .geometry import Grid
-from .prepare import foreground_scale, standardised
+from .prepare import above_background, foreground_scale, standardised
 from .stored_patches import load_stored_patch, state_of
 from .volume import Volume
 
 INTENSITIES = ("rank", "robust")
-_FOREGROUND_FRACTION = 0.02
 _MOST_SAMPLES = 8
 
 
@@ -222,7 +221,7 @@ def _intensity_map(volume: Volume, kind: str):
     if kind == "rank":
         ordered = np.sort(volume.array, axis=None)
         return lambda values: np.searchsorted(ordered, values, side="right") / ordered.size
-    foreground = volume.array[volume.array > _FOREGROUND_FRACTION * max(float(np.percentile(volume.array, 99.5)), 1e-6)]
+    foreground = volume.array[above_background(volume.array)]
     if foreground.size == 0:
         raise InputError(f"{volume.name} holds no foreground", "Check that the right image was chosen")
     mean, deviation = foreground_scale(foreground)

@@ -104,8 +104,13 @@ def find_foreground(stack: np.ndarray) -> np.ndarray:
 
     foreground = np.zeros(stack.shape[1:], dtype=bool)
     for channel in stack:
-        foreground |= channel > _BACKGROUND_FRACTION * max(float(np.percentile(channel, 99.5)), 1e-6)
+        foreground |= above_background(channel)
     return binary_fill_holes(foreground)
+
+
+def above_background(channel: np.ndarray) -> np.ndarray:
+    """Where an image exceeds 2 % of its 99.5th percentile: bool of its shape."""
+    return channel > _BACKGROUND_FRACTION * max(float(np.percentile(channel, 99.5)), 1e-6)
 
 
 def normalise(channel: np.ndarray, foreground: np.ndarray) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,12 +87,11 @@ def held_out_patches(fold: Datalist, spec: PatchSpec) -> np.ndarray:
     return np.stack([load_patch(entry, fold, spec) for entry in fold.test])
 
 
-def require_truth(datalist: Datalist) -> Sequence:
-    """The entries, or InputError when one has no label to be tested against."""
+def require_truth(datalist: Datalist) -> None:
+    """Raise InputError when an entry has no label to be tested against."""
     unlabelled = [entry.case for entry in datalist.entries if entry.label is None]
     if unlabelled:
         raise InputError(
             f"the datalist {datalist.name} has {len(unlabelled)} cases without a label ({unlabelled[0]}, ...)",
             "Label them or leave them out of the study",
         )
-    return datalist.entries

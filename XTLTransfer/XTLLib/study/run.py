@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from ..errors import InputError
 from ..files import atomic_file
 from ..progress import Progress
 from ..training.run import run_chain
+from ..transfer.provenance import hash_of
 from . import evaluate
 from .config import Arm, Study
 from .report import StudyResult, write_study_report
@@ -93,10 +92,10 @@ def _run_once(run: _Run, chain, fold: Datalist, out: Path, progress: Progress, d
     key = _run_key(chain, fold)
     done = folder / "scores.tsv"
     key_file = folder / "run.key"
-    if done.is_file() and key_file.is_file() and key_file.read_text() == key:
+    is_begun = key_file.is_file() and key_file.read_text() == key
+    if is_begun and done.is_file():
         return read_scores(done)
-    started = key_file.is_file() and key_file.read_text() == key
-    if not started and folder.exists():
+    if not is_begun and folder.exists():
         shutil.rmtree(folder)
     with atomic_file(key_file) as draft:
         draft.write_text(key)
@@ -132,5 +131,4 @@ def _as_scores(arm: str, seed: int, fold_number: int, fold: Datalist, values: li
 
 def _run_key(chain, fold: Datalist) -> str:
     """What a run depends on: the chain as it is, and the content of its target data."""
-    facts = json.dumps(chain.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256((facts + fold.content_hash()).encode()).hexdigest()
+    return hash_of([chain.model_dump(mode="json"), fold.content_hash()])
