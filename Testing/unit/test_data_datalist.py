@@ -303,3 +303,54 @@ def test_a_classification_label_is_0_or_1(label):
 def test_only_a_test_case_may_be_unlabelled():
     entry = Entry("P", "C", {"T2W": "/x"})
     assert Datalist("d", "csv", "classification", ("T2W",), "T2W", {}, test=(entry,)).test == (entry,)
+
+
+def films(task: str, labels: dict[str, str], *given, **attributes) -> Datalist:
+    entries = [
+        Entry(f"P{number}", f"C{number}", {"MG": __file__}, label, attributes=attributes)
+        for number, label in enumerate(given)
+    ]
+    return Datalist("d", "csv", task, ("MG",), "MG", labels, training=tuple(entries))
+
+
+def test_a_mammogram_classification_has_as_many_classes_as_it_names(tmp_path):
+    datalist = films("mammogram-classification", {"0": "fatty", "1": "glandular", "2": "dense"}, 0, 2, 1)
+    assert datalist.classes == ("fatty", "glandular", "dense")
+    datalist.save(tmp_path / "d.json")
+    assert Datalist.load(tmp_path / "d.json") == datalist
+    assert json.loads((tmp_path / "d.json").read_text())["tensorImageSize"] == "2D"
+    with pytest.raises(InputError, match=r"C0 has the label 3\. Give one of 0 to 2"):
+        films("mammogram-classification", dict(datalist.labels), 3)
+    for labels in ({"0": "one"}, {"1": "a", "2": "b"}, {"0": "a", "01": "b"}, {"a": "0", "b": "1"}):
+        with pytest.raises(InputError, match="has the labels"):
+            films("mammogram-classification", labels, 0)
+    with pytest.raises(InputError, match=r"has the labels 0, 1, 2\. Name the classes of volumes 0 and 1"):
+        Datalist("d", "csv", "classification", ("T2W",), "T2W", dict(datalist.labels))
+
+
+def test_the_number_of_classes_counts_for_the_hash_only_when_there_are_more_than_two():
+    names = {"0": "a", "1": "b", "2": "c", "3": "d"}
+    first = films("mammogram-classification", {"0": "a", "1": "b"}, 0, 1)
+    hashes = [films("mammogram-classification", dict(list(names.items())[:n]), 0, 1).content_hash() for n in (2, 3, 4)]
+    assert len({first.content_hash(), *hashes}) == 3
+    assert films("mammogram-classification", {}, 0, 1).content_hash() == first.content_hash()
+
+
+def test_unlabelled_entries_have_no_label_in_any_part(tmp_path):
+    datalist = films("unlabelled", {}, None, None, None).split(0.3, 0.3)
+    assert datalist.classes == ()
+    assert datalist.has_mammograms
+    datalist.save(tmp_path / "d.json")
+    assert Datalist.load(tmp_path / "d.json") == datalist
+    volumes = Datalist("d", "csv", "unlabelled", ("T1",), "T1", {}, training=(Entry("P", "C", {"T1": "/x"}),))
+    assert not volumes.has_mammograms
+    with pytest.raises(InputError, match="the datalist is unlabelled"):
+        films("unlabelled", {}, 0)
+
+
+def test_mammogram_segmentation_takes_masks_marks_or_their_absence():
+    films("mammogram-segmentation", {}, "/mask.png", 0)
+    films("mammogram-segmentation", {}, 1, circles_px="1 2 3")
+    for label, attributes in ((1, {}), (0, {"circles_px": "1 2 3"}), (None, {}), (True, {"circles_px": "1 2 3"})):
+        with pytest.raises(InputError, match="neither a mask nor marks"):
+            films("mammogram-segmentation", {}, label, **attributes)

@@ -15,7 +15,8 @@ from ..files import sha256_of
 from .case import Finding
 from .splits import deal_into_folds, draw_patients, part_size
 
-TASKS = ("segmentation", "classification", "mammogram-classification")
+TASKS = ("segmentation", "classification", "mammogram-classification", "mammogram-segmentation", "unlabelled")
+MAMMOGRAM_CHANNEL = "MG"
 PARTS = ("training", "validation", "test")
 
 
@@ -29,11 +30,14 @@ class Entry:
     case : unique within the datalist.
     images : channel -> absolute path of an image file, of a folder that holds one DICOM series, or of
         an array file that holds all channels.
-    label : mask path (segmentation), 0 or 1 (classification), None when unknown.
+    label : mask path (segmentation), 0 or 1 (classification), 0 .. n-1 (mammogram classification), None
+        when unknown. Of mammogram segmentation a mask path, 1 where ``attributes["circles_px"]`` marks the
+        abnormalities, 0 where there are none.
     finding : the point that ``label`` speaks of, for classification in volumes.
     row : the entry's row in an array file.
     attributes : what else is known (zone, view, laterality, grade, raters, ...).
-    further_masks : masks of further raters; ``attributes["raters"]`` says how they join ``label``.
+    further_masks : masks of further raters; ``attributes["raters"]`` says how they join ``label``. Of
+        mammogram segmentation the masks of further abnormalities.
     """
 
     patient: str
@@ -60,7 +64,8 @@ class Datalist:
     name : short name for reports. description : origin, and what was left out and why.
     layout : the layout it was read from. task : one of TASKS.
     channels : every entry has them. reference : the channel on whose grid results are given.
-    labels : label value -> meaning.
+    labels : label value -> meaning; of a classification the classes "0" .. "n-1", two where it is empty.
+        Empty for the task "unlabelled", whose entries have no label in any part.
     """
 
     name: str
@@ -85,6 +90,18 @@ class Datalist:
     def entries(self) -> tuple[Entry, ...]:
         """All entries: training, then validation, then test."""
         return self.training + self.validation + self.test
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the labels 0 .. n-1 of a classification mean, in this order; () for other tasks."""
+        if self.task not in ("classification", "mammogram-classification"):
+            return ()
+        return tuple(self.labels[key] for key in sorted(self.labels, key=int)) or ("0", "1")
+
+    @property
+    def has_mammograms(self) -> bool:
+        """Whether the entries are films (2D), not volumes."""
+        return self.task.startswith("mammogram") or self.channels == (MAMMOGRAM_CHANNEL,)
 
     def patients(self) -> tuple[str, ...]:
         """All patients, sorted."""
@@ -132,7 +149,9 @@ class Datalist:
     def content_hash(self) -> str:
         """SHA-256 over what the entries are and the bytes of their files; where the files lie does not matter."""
         digest = hashlib.sha256()
-        digest.update(json.dumps([self.task, self.channels, self.reference]).encode())
+        # Two classes add nothing, so that what was trained when there were always two is found again.
+        more = [len(self.classes)] if len(self.classes) > 2 else []
+        digest.update(json.dumps([self.task, self.channels, self.reference, *more]).encode())
         for part in PARTS:
             for entry in getattr(self, part):
                 finding = entry.finding and [*map(float, entry.finding.position_ras), entry.finding.zone]
@@ -193,6 +212,7 @@ def _check(datalist: Datalist) -> None:
             f"({', '.join(datalist.channels)})",
             "Name one of the channels as the reference",
         )
+    _check_labels(datalist)
     seen: set[str] = set()
     part_of: dict[str, str] = {}
     for part in PARTS:
@@ -215,12 +235,38 @@ def _check_entry(datalist: Datalist, part: str, entry: Entry) -> None:
     missing = [channel for channel in datalist.channels if not entry.images.get(channel)]
     if missing:
         raise InputError(f"{name} has no image for {', '.join(missing)}", "Add the image, or leave the case out")
-    if entry.label is None and part == "test":
+    label = entry.label
+    if datalist.task == "unlabelled":
+        if label is not None:
+            raise InputError(f"{name} has a label, and the datalist is unlabelled", "Take the label out")
         return
-    if datalist.task == "segmentation" and not isinstance(entry.label, str):
+    if label is None and part == "test":
+        return
+    if datalist.task == "segmentation" and not isinstance(label, str):
         raise InputError(f"{name} has no mask", "Add the path of a mask, or move the case to the test part")
-    if datalist.task != "segmentation" and not (type(entry.label) is int and entry.label in (0, 1)):
-        raise InputError(f"{name} has the label {entry.label}", "Give 0 or 1, or move the case to the test part")
+    if datalist.task == "mammogram-segmentation":
+        if not isinstance(label, str) and not (type(label) is int and label == int("circles_px" in entry.attributes)):
+            raise InputError(
+                f"{name} has neither a mask nor marks (label {label})",
+                "Give a mask, 1 with the attribute circles_px, or 0 without it",
+            )
+    elif datalist.task != "segmentation" and not (type(label) is int and 0 <= label < len(datalist.classes)):
+        numbers = "0 or 1" if len(datalist.classes) == 2 else f"one of 0 to {len(datalist.classes) - 1}"
+        raise InputError(f"{name} has the label {label}", f"Give {numbers}, or move the case to the test part")
+
+
+def _check_labels(datalist: Datalist) -> None:
+    """Raise InputError unless the labels of a classification are 0 .. n-1, of volumes 0 and 1."""
+    keys = list(datalist.labels)
+    if datalist.task not in ("classification", "mammogram-classification") or not keys:
+        return
+    binary = datalist.task == "classification"
+    expected = {str(number) for number in range(len(keys))}
+    if set(keys) != expected or len(keys) < 2 or (binary and len(keys) > 2):
+        raise InputError(
+            f"the datalist {datalist.name} has the labels {', '.join(keys)}",
+            "Name the classes of volumes 0 and 1" if binary else "Name two classes or more: 0, 1, ...",
+        )
 
 
 def _digest_of(path: Path) -> str:

@@ -32,7 +32,7 @@ def write_datalist(datalist: Datalist, path: str | os.PathLike) -> None:
         "name": datalist.name,
         "description": datalist.description,
         "licence": datalist.licence,
-        "tensorImageSize": "2D" if datalist.task == "mammogram-classification" else "3D",
+        "tensorImageSize": "2D" if datalist.has_mammograms else "3D",
         "modality": {str(index): channel for index, channel in enumerate(datalist.channels)},
         "labels": dict(datalist.labels),
         "numTraining": len(datalist.training),

@@ -27,7 +27,7 @@ def load_case(entry: Entry, datalist: Datalist) -> Case:
     InputError : a file is missing, unreadable or truncated; or the entry is a mammogram or a stored
         patch, which are no volumes.
     """
-    if datalist.task == "mammogram-classification" or entry.row is not None:
+    if datalist.has_mammograms or entry.row is not None:
         raise InputError(
             f"the case {entry.case} of the datalist {datalist.name} is not a volume",
             "Use it for the stage that its task names",
