@@ -14,7 +14,7 @@ from XTLLib.training.engine import Engine
 from XTLLib.training.optimiser import make_optimiser
 from XTLLib.training.seeds import generator, torch_seeded
 from XTLLib.training.statistics import refresh_statistics
-from XTLLib.transfer.chain import WindowTraining
+from XTLLib.transfer.training import WindowTraining
 
 STEPS = 40
 

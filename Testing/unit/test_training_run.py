@@ -192,7 +192,13 @@ def test_tl_and_xtl_share_new_layers_and_draws(lists):
     torch.manual_seed(0)
     stages = [
         prepare_stage(
-            asked.target, datalist, build_backbone(asked.backbone), is_learned=True, seed=seed, progress=Progress()
+            asked,
+            asked.target,
+            datalist,
+            build_backbone(asked.backbone),
+            is_learned=True,
+            seed=seed,
+            progress=Progress(),
         )
         for _ in range(2)
     ]
@@ -272,7 +278,7 @@ def test_batchnorm_statistics_follow_the_images_unless_frozen(lists, policy, mea
     asked = chain(lists, target, backbone="mobilenet_v2")
     backbone = build_backbone("mobilenet_v2")
     stage = prepare_stage(
-        asked.target, Datalist.load(lists.patches), backbone, is_learned=True, seed=0, progress=Progress()
+        asked, asked.target, Datalist.load(lists.patches), backbone, is_learned=True, seed=0, progress=Progress()
     )
     norm = batchnorms(stage.network.backbone)[0]
     before = norm.running_mean.clone()
@@ -287,9 +293,11 @@ def test_regions_show_the_marked_abnormality_or_normal_breast(lists):
     datalist = Datalist.load(lists.mammograms)
     unmarked = replace(datalist.training[1], attributes={})
     datalist = replace(datalist, training=(datalist.training[0], unmarked, *datalist.training[2:]))
-    asked = chain(lists, segmentation(lists)).intermediates[0].model_copy(update={"region": 32})
+    whole = chain(lists, segmentation(lists))
+    asked = whole.intermediates[0].model_copy(update={"region": 32})
     training = asked.training.model_copy(update={"augmentation": False, "validation": 0.4})
     stage = prepare_stage(
+        whole,
         asked.model_copy(update={"training": training}),
         datalist,
         build_backbone("squeezenet1_0"),
@@ -306,7 +314,9 @@ def test_regions_show_the_marked_abnormality_or_normal_breast(lists):
     assert torch.equal(images, stage.task.batch(0)[0])
     bare = replace(datalist, training=tuple(replace(entry, attributes={}) for entry in datalist.training))
     with pytest.raises(InputError, match="no abnormality is marked"):
-        prepare_stage(asked, bare, build_backbone("squeezenet1_0"), is_learned=False, seed=0, progress=Progress())
+        prepare_stage(
+            whole, asked, bare, build_backbone("squeezenet1_0"), is_learned=False, seed=0, progress=Progress()
+        )
 
 
 def test_a_region_larger_than_its_image_is_refused(lists):

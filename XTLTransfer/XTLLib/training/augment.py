@@ -33,20 +33,31 @@ def change_intensities(images: Tensor, rng: np.random.Generator, unit: float = 1
     unit : SD of the foreground's intensities.
     """
     drawn_for = images.shape[:2]
-    shape = (*drawn_for, *[1] * (images.ndim - 2))
 
-    def draw(limits: Range, neutral: float) -> Tensor:
-        values = np.where(rng.random(drawn_for) < _INTENSITY_SHARE, rng.uniform(*limits, drawn_for), neutral)
-        return torch.from_numpy(values.astype(np.float32)).reshape(shape)
+    def draw(limits: Range, neutral: float) -> np.ndarray:
+        return np.where(rng.random(drawn_for) < _INTENSITY_SHARE, rng.uniform(*limits, drawn_for), neutral)
 
-    inner = tuple(range(2, images.ndim))
-    low, high = images.amin(inner, keepdim=True), images.amax(inner, keepdim=True)
-    spread = (high - low).clamp(min=1e-6)
-    changed = ((images - low) / spread).clamp_(0, 1).pow_(draw(_LOG_GAMMA, 0.0).exp_()).mul_(spread).add_(low)
-    changed = changed.mul_(draw(_SCALE, 1.0)).add_(draw(_SHIFT, 0.0) * unit)
-    noise = torch.from_numpy(rng.standard_normal(tuple(images.shape), dtype=np.float32))
-    changed.addcmul_(noise, (draw(_NOISE, 0.0) * unit).expand_as(images))
-    return torch.where((images == 0) | (low == high), images, changed)
+    log_gamma, scale, shift, noise = draw(_LOG_GAMMA, 0.0), draw(_SCALE, 1.0), draw(_SHIFT, 0.0), draw(_NOISE, 0.0)
+    # Torch draws normal numbers three times as fast as NumPy.
+    noise_source = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    # One channel at a time: it stays in the processor's cache, and only what was drawn for it is computed.
+    changed = images.clone(memory_format=torch.contiguous_format)
+    for place in np.ndindex(*drawn_for):
+        channel = changed[place]
+        low, high = channel.aminmax()
+        if low == high:
+            continue
+        background = channel == 0
+        if log_gamma[place]:
+            spread = (high - low).clamp(min=1e-6)
+            channel.sub_(low).div_(spread).clamp_(0, 1).pow_(math.exp(log_gamma[place])).mul_(spread).add_(low)
+        if scale[place] != 1 or shift[place]:
+            channel.mul_(scale[place]).add_(shift[place] * unit)
+        if noise[place]:
+            drawn = torch.empty_like(channel).normal_(generator=noise_source)
+            channel.add_(drawn, alpha=noise[place] * unit)
+        channel.masked_fill_(background, 0)
+    return changed
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from .seeds import generator
 
 if TYPE_CHECKING:
     from ..data.datalist import Datalist
-    from ..transfer.chain import MammogramTraining, PatchTraining
+    from ..transfer.training import MammogramTraining, PatchTraining
 
 _SMALLEST_CLASS = 3  # validation images of a class from which an AUC says something
 

@@ -23,7 +23,7 @@ from .statistics import refresh_statistics
 from .task import Task
 
 if TYPE_CHECKING:
-    from ..transfer.chain import Training
+    from ..transfer.training import Training
 
 _GRADIENT_NORM = 1.0
 _ROW_EVERY = 10  # steps; reading a loss makes a GPU wait, so it is not done at every step

@@ -21,7 +21,7 @@ from .seeds import generator
 
 if TYPE_CHECKING:
     from ..data.datalist import Datalist
-    from ..transfer.chain import Intermediate
+    from ..transfer.stages import MammogramClassification
 
 # The chest wall stays at the left; a breast of the other side is its mirror image already.
 _MOTION = PlaneMotion(degrees=12, scale=(0.9, 1.1), shift=0.05, flips_rows=True)
@@ -34,7 +34,7 @@ _TRIES = 50
 class MammogramTask(ClassTask):
     """Prepared mammograms held in memory (float16), as inputs (N, 3, size, size)."""
 
-    def __init__(self, stage: Intermediate, datalist: Datalist, seed: int, progress: Progress) -> None:
+    def __init__(self, stage: MammogramClassification, datalist: Datalist, seed: int, progress: Progress) -> None:
         self._size = stage.image_size
         super().__init__(stage.training, datalist, seed, progress)
 
@@ -65,7 +65,7 @@ class RegionTask(MammogramTask):
     InputError : no abnormal film of the training part has a mark.
     """
 
-    def __init__(self, stage: Intermediate, datalist: Datalist, seed: int, progress: Progress) -> None:
+    def __init__(self, stage: MammogramClassification, datalist: Datalist, seed: int, progress: Progress) -> None:
         self._side = stage.region
         usable = {part: [e for e in getattr(datalist, part) if _is_usable(e)] for part in ("training", "validation")}
         self.unmarked = len(datalist.training) + len(datalist.validation) - sum(map(len, usable.values()))

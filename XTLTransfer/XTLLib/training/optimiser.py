@@ -9,7 +9,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 if TYPE_CHECKING:
-    from ..transfer.chain import Training
+    from ..transfer.training import Training
 
 
 def make_optimiser(network: nn.Module, training: Training, steps: int) -> tuple[AdamW, OneCycleLR]:

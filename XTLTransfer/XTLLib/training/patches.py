@@ -19,7 +19,7 @@ from .classes import ClassTask
 
 if TYPE_CHECKING:
     from ..data.datalist import Datalist
-    from ..transfer.chain import ClassificationTarget
+    from ..transfer.stages import ClassificationTarget
 
 # A prostate is about symmetric; front and back differ.
 _MOTION = PlaneMotion(degrees=15, scale=(0.85, 1.15), shift=0.06, flips_columns=True)

@@ -11,9 +11,9 @@ import torch
 from ..data.datalist import Datalist
 from ..inference.device import pick_device
 from ..networks.backbones import Backbone, build_backbone
-from ..networks.weights import IMAGENET, load_weights
+from ..networks.weights import load_weights
 from ..progress import Progress
-from ..transfer.chain import Chain, Intermediate, SegmentationTarget, TrainedStage
+from ..transfer.chain import Chain
 from ..transfer.provenance import (
     ChainRecord,
     DatalistRecord,
@@ -23,13 +23,13 @@ from ..transfer.provenance import (
     hash_of_weights,
     versions,
 )
+from ..transfer.stages import IMAGENET, RANDOM, SegmentationTarget, TrainedStage
 from .engine import Engine, Fit
 from .run_folder import RunFolder, load_datalists
 from .seeds import derive, torch_seeded
 from .stage_folder import StageFolder
 from .stages import PreparedStage, calibrate, make_network, mammogram_spec, prepare_stage
 
-_RANDOM = "random"
 _FORMAT = 2  # part of every stage's key: raise it when the engine's figures change
 _TITLES = {
     "mammogram-classification": "Mammogram classification",
@@ -101,11 +101,11 @@ def run_chain(
     progress.report("Initialisation", 0.0)
     backbone, record = runner.initialise(progress)
     records = [record]
-    is_learned = chain.initialisation.weights != _RANDOM
+    is_learned = chain.initialisation.weights != RANDOM
     stages = chain.stages[1:]
     for number, (stage, datalist) in enumerate(zip(stages, datalists)):
         part = progress.part(0.02 + 0.96 * number / len(stages), 0.02 + 0.96 * (number + 1) / len(stages))
-        if isinstance(stage, Intermediate):
+        if stage.kind == "intermediate":
             backbone, record = runner.intermediate(number + 1, datalist, backbone, is_learned, part, stage_cache)
             records.append(record)
             is_learned = True
@@ -132,7 +132,7 @@ class _Runner:
         stage, began, source = self.chain.initialisation, time.monotonic(), None
         with torch_seeded(self.chain.seed, "initialisation"):
             backbone = build_backbone(self.chain.backbone)
-        if stage.weights != _RANDOM:
+        if stage.weights != RANDOM:
             report = load_weights(
                 backbone, stage.weights, stage.sha256, allow_download=stage.weights == IMAGENET, progress=progress
             )
@@ -240,7 +240,9 @@ class _Runner:
         progress: Progress,
     ) -> tuple[PreparedStage, Fit]:
         reading, training = progress.part(0, _READING_SHARE), progress.part(_READING_SHARE, 1)
-        prepared = prepare_stage(stage, datalist, backbone, is_learned=is_learned, seed=seed, progress=reading)
+        prepared = prepare_stage(
+            self.chain, stage, datalist, backbone, is_learned=is_learned, seed=seed, progress=reading
+        )
         engine = Engine(
             prepared.network,
             prepared.task,
@@ -296,7 +298,7 @@ class _Runner:
     ) -> None:
         from ..bundle.write import write_bundle
 
-        words = {_RANDOM: "random weights", IMAGENET: "ImageNet weights"}
+        words = {RANDOM: "random weights", IMAGENET: "ImageNet weights"}
         weights = self.chain.initialisation.weights
         start = words.get(weights, f"weights of {Path(weights).name}")
         via = ", then mammograms," if self.chain.intermediates else ""

@@ -12,8 +12,9 @@ from typing import Any
 from ..data.datalist import Datalist
 from ..errors import InputError
 from ..files import atomic_file
-from ..transfer.chain import Chain, Intermediate, TrainedStage
+from ..transfer.chain import Chain
 from ..transfer.provenance import ChainRecord, configuration_of
+from ..transfer.stages import TrainedStage
 
 
 class RunFolder:
@@ -103,7 +104,7 @@ def _require_fit(where: str, stage: TrainedStage, datalist: Datalist) -> None:
         )
     if not datalist.training:
         raise InputError(f"{where}: its datalist {datalist.name} has no training entries", "Give training entries")
-    if isinstance(stage, Intermediate):
+    if not stage.is_volumetric:
         return
     missing = [name for name in stage.channels if name not in datalist.channels]
     if missing:

@@ -14,7 +14,15 @@ from ..networks.build import Network, convert_network
 from ..networks.normalisation import is_folded, recalibrate_batchnorm, set_batchnorm
 from ..networks.spec import NetworkSpec
 from ..progress import Progress
-from ..transfer.chain import ClassificationTarget, Intermediate, SegmentationTarget, TrainedStage
+from ..transfer.chain import Chain
+from ..transfer.stages import (
+    ClassificationTarget,
+    IntermediateClassification,
+    IntermediateSegmentation,
+    MammogramClassification,
+    SegmentationTarget,
+    TrainedStage,
+)
 from .classes import ClassTask
 from .mammograms import MammogramTask, RegionTask
 from .patches import INTENSITY_STATISTICS, PatchTask, patch_spec_of
@@ -57,6 +65,7 @@ class PreparedStage:
 
 
 def prepare_stage(
+    chain: Chain,
     stage: TrainedStage,
     datalist: Datalist,
     backbone: Backbone,
@@ -69,6 +78,7 @@ def prepare_stage(
 
     Parameters
     ----------
+    chain : says how the backbone becomes volumetric. stage : one of its trained stages.
     datalist : training and validation part; a test part is not looked at.
     is_learned : whether the backbone's weights were learned, rather than drawn at random.
     seed : of the stage.
@@ -76,7 +86,7 @@ def prepare_stage(
     datalist, note = hold_out(replace(datalist, test=()), stage.training.validation, seed)
     notes = [note] if note else []
     preparation = patches = None
-    if isinstance(stage, Intermediate):
+    if isinstance(stage, MammogramClassification):
         task = (MammogramTask if stage.region is None else RegionTask)(stage, datalist, seed, progress)
         if stage.region is not None:
             notes.append(
@@ -84,14 +94,14 @@ def prepare_stage(
                 "films without a mark were left out"
             )
         spec = mammogram_spec(stage, backbone.name)
-    elif isinstance(stage, SegmentationTarget):
+    elif isinstance(stage, SegmentationTarget | IntermediateSegmentation):
         preparation = preparation_of(stage, datalist)
         task = VolumeTask(stage, preparation, datalist, seed, progress)
         spec = NetworkSpec(
             "segmentation",
             backbone.name,
             in_channels=len(stage.channels),
-            conversion=stage.conversion,
+            conversion=chain.conversion,
             spacing_mm=task.spacing_mm,
             patch_shape=task.window,
         )
@@ -100,11 +110,11 @@ def prepare_stage(
     else:
         patches = patch_spec_of(stage, datalist)
         task = PatchTask(stage, patches, datalist, seed, progress)
-        spec = _patch_network_spec(stage, patches, backbone.name)
+        spec = _patch_network_spec(chain, stage, patches, backbone.name)
     if datalist.validation and not task.can_validate:
         notes.append("too few validation entries of a class to choose a checkpoint by: the last weights were kept")
     network, conversion = make_network(spec, backbone, seed)
-    if isinstance(stage, SegmentationTarget):
+    if isinstance(stage, SegmentationTarget | IntermediateSegmentation):
         require_values_for_batchnorm(task.window, network.size_multiple, stage.training.batch_size)
     notes += _settle_batchnorm(network, stage, task, is_learned)
     return PreparedStage(datalist, network, spec, conversion, task, preparation, patches, tuple(notes))
@@ -116,7 +126,7 @@ def make_network(spec: NetworkSpec, backbone: Backbone, seed: int) -> tuple[Netw
         return convert_network(spec, backbone)
 
 
-def mammogram_spec(stage: Intermediate, backbone: str) -> NetworkSpec:
+def mammogram_spec(stage: MammogramClassification, backbone: str) -> NetworkSpec:
     """The network of an intermediate stage."""
     return NetworkSpec("mammogram-classification", backbone, dropout=stage.dropout)
 
@@ -144,7 +154,9 @@ def calibrate(network: Network, task: ClassTask) -> float:
     return 1.0 / (1.0 + task.class_weight)
 
 
-def _patch_network_spec(stage: ClassificationTarget, patches: PatchSpec, backbone: str) -> NetworkSpec:
+def _patch_network_spec(
+    chain: Chain, stage: ClassificationTarget | IntermediateClassification, patches: PatchSpec, backbone: str
+) -> NetworkSpec:
     mean, deviation = INTENSITY_STATISTICS[patches.intensity]
     # Channels may have different extents: depth is planned for the one that shows most detail.
     x, y, z = min(patches.size_mm[name] for name in patches.channels)
@@ -153,7 +165,7 @@ def _patch_network_spec(stage: ClassificationTarget, patches: PatchSpec, backbon
         "classification",
         backbone,
         in_channels=len(patches.channels),
-        conversion=stage.conversion,
+        conversion=chain.conversion,
         spacing_mm=(x / i, y / j, z / k),
         patch_shape=patches.shape,
         dropout=stage.dropout,

@@ -24,7 +24,7 @@ from .windows import WindowSource
 
 if TYPE_CHECKING:
     from ..data.datalist import Datalist
-    from ..transfer.chain import SegmentationTarget
+    from ..transfer.stages import SegmentationTarget
 
 _THRESHOLDS = tuple(round(0.1 * n, 1) for n in range(1, 10))
 _THRESHOLD = 0.5

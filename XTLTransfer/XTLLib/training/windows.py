@@ -104,7 +104,11 @@ class WindowSource:
         crop, mask = (
             _box_or_zero(array, middle - reach, middle + reach + 1) for array in (self.image, self.lesion[None])
         )
-        both = torch.cat([crop.float(), mask.float()])[None]
+        # Channels innermost, as sampling visits all channels of a voxel at once.
+        both = torch.empty((*crop.shape[1:], len(crop) + 1))
+        for number, values in enumerate((*crop, mask[0])):
+            both[..., number] = values
+        both = both.permute(3, 0, 1, 2)[None]
         # From units of half the window to units of half the crop (1 is the last voxel's centre).
         linear = matrix * half[None, :] / reach[:, None]
         shift = (centre - middle) / reach

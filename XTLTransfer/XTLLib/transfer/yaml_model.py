@@ -34,6 +34,7 @@ def load_model(path: str | os.PathLike, model: type[Model], path_keys: Mapping[s
     model : what it has to hold.
     path_keys : keys whose text is a path, each with the words that are not paths (``{"weights": ("imagenet",)}``).
         Such a path is relative to the file's folder; ``~`` and environment variables in it are expanded.
+        An address stays as it is.
 
     Raises
     ------
@@ -112,6 +113,8 @@ def _with_paths(
     if isinstance(value, list):
         return [_with_paths(item, (*where, index), file, lines, keys) for index, item in enumerate(value)]
     if not (isinstance(value, str) and where and where[-1] in keys) or value in keys[where[-1]]:
+        return value
+    if value.startswith(("https://", "http://")):
         return value
     expanded = os.path.expanduser(os.path.expandvars(value))
     if "$" in expanded:
