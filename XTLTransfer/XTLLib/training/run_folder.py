@@ -56,7 +56,7 @@ class RunFolder:
     def write_metrics(self, record: ChainRecord) -> None:
         """Write ``metrics.json``: the figures of every stage."""
         stages = [
-            {"kind": stage.kind, "task": stage.task, **stage.metrics, "seconds": round(stage.seconds, 1)}
+            {"kind": stage.kind, "task": stage.task, **stage.to_dict()["metrics"], "seconds": round(stage.seconds, 1)}
             for stage in record.stages
         ]
         with atomic_file(self._path / "metrics.json") as draft:
