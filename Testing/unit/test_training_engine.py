@@ -14,6 +14,7 @@ from XTLLib.training.engine import Engine
 from XTLLib.training.optimiser import make_optimiser
 from XTLLib.training.seeds import generator, torch_seeded
 from XTLLib.training.statistics import refresh_statistics
+from XTLLib.training.task import Validation
 from XTLLib.transfer.training import WindowTraining
 
 STEPS = 40
@@ -62,7 +63,8 @@ class ToyTask:
     def validate(self, network):
         assert not network.training
         self.seen.append(network.head[1].weight.detach().clone())
-        return self.figures[len(self.seen) - 1]
+        figure = self.figures[len(self.seen) - 1]
+        return Validation(figure, 1 - figure)
 
 
 def engine(tmp_path, task, progress=None, key="toy", **training) -> Engine:

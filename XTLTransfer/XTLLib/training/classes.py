@@ -17,8 +17,10 @@ from ..metrics.roc import auc
 from ..networks.layout import to_fast_layout
 from ..progress import Progress
 from .losses import class_weight, classification_loss
-from .order import ShuffledPasses
+from .mixup import mix
+from .order import BalancedPasses, ShuffledPasses
 from .seeds import generator
+from .task import Validation
 
 if TYPE_CHECKING:
     from ..data.datalist import Datalist
@@ -29,6 +31,11 @@ _SMALLEST_CLASS = 3  # validation images of a class from which an AUC says somet
 
 class ClassTask(ABC):
     """A training.task.Task on images held in memory; subclasses load, change and shape them.
+
+    Attributes
+    ----------
+    class_weight : what a positive counts relative to a negative in training, by its weight in the loss or
+        by being drawn more often; 1 where the classes are not balanced.
 
     Raises InputError when the training part lacks one of the two classes.
     """
@@ -51,15 +58,24 @@ class ClassTask(ABC):
         self._held_out_truth = np.array([entry.label for entry in datalist.validation])
         counts = np.bincount(self._held_out_truth.astype(int), minlength=2)
         self.can_validate = min(counts) >= _SMALLEST_CLASS
-        self.class_weight = class_weight(self.positives, negatives)
-        self._loss = classification_loss(self.positives, negatives)
+        self._mixup = training.mixup
+        self.class_weight = {
+            "weight": class_weight(self.positives, negatives),
+            "sample": negatives / self.positives,
+            "none": 1.0,
+        }[training.class_balance]
+        balance = (self.positives, negatives) if training.class_balance == "weight" else (1, 1)
+        self._loss = classification_loss(*balance)
         part = len(datalist.training) / max(1, len(datalist.training) + len(datalist.validation))
         self._images = self.load(datalist.training, datalist, progress.part(0, part))
         if self.can_validate:
             self._held_out = self.load_held_out(datalist, progress.part(part, 1))
-        self._passes = ShuffledPasses(len(self._images), training.batch_size, seed)
+        if training.class_balance == "sample":
+            self._passes = BalancedPasses(self._truth, training.batch_size, seed)
+        else:
+            self._passes = ShuffledPasses(len(self._images), training.batch_size, seed)
         self._batch_size = training.batch_size
-        self.steps = training.epochs * self._passes.steps_per_pass
+        self.steps = max(1, training.epochs * self._passes.steps_per_pass // training.accumulate)
 
     @abstractmethod
     def load(self, entries: Sequence[Entry], datalist: Datalist, progress: Progress) -> Tensor:
@@ -82,17 +98,23 @@ class ClassTask(ABC):
         """What the network sees of float32 images (N, C, ...)."""
         return images
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        chosen = self._passes.examples(step)
-        images = self.drawn(chosen, generator(self._seed, "images", step))
-        return self.as_input(images), torch.from_numpy(self._truth[chosen].astype(np.float32))[:, None]
+    def batch(self, number: int) -> tuple[Tensor, Tensor]:
+        chosen = self._passes.examples(number)
+        images = self.drawn(chosen, generator(self._seed, "images", number))
+        targets = torch.from_numpy(self._truth[chosen].astype(np.float32))[:, None]
+        if self._mixup is not None:
+            images, targets = mix(images, targets, self._mixup, generator(self._seed, "mixup", number))
+        return self.as_input(images), targets
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return self._loss.to(logits.device)(logits, targets)
 
-    def validate(self, network: nn.Module) -> float:
-        """AUC on the validation patients."""
-        return auc(self._rate(network, self._held_out), self._held_out_truth)
+    def validate(self, network: nn.Module) -> Validation:
+        """AUC and loss on the validation patients."""
+        logits = self._rate(network, self._held_out)
+        truth = self._held_out_truth.astype(np.float32)
+        loss = self._loss.cpu()(torch.from_numpy(logits), torch.from_numpy(truth))
+        return Validation(auc(logits, self._held_out_truth), float(loss))
 
     def _rate(self, network: nn.Module, images: Tensor) -> np.ndarray:
         device = next(network.parameters()).device

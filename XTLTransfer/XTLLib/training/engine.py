@@ -170,7 +170,7 @@ class Engine:
         state = self._state
         self._refresh_statistics()
         self._network.eval()
-        metric = self._task.validate(self._network)
+        metric = self._task.validate(self._network).metric
         # Of equal figures the later one: it has seen more, at a smaller rate.
         if state.best_metric is None or metric >= state.best_metric:
             state.best_metric, state.best_step = metric, state.step

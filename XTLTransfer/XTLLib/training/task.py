@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What the validation patients say about a network.
+
+    Attributes
+    ----------
+    metric : the task's figure, higher is better. loss : the mean of the training's loss, without augmentation.
+    """
+
+    metric: float
+    loss: float
 
 
 class Task(Protocol):
@@ -14,7 +28,8 @@ class Task(Protocol):
     ----------
     metric : name of the validation figure, higher is better. validations : how often it is worth its time.
     can_validate : whether there are validation patients that give the figure.
-    steps : budget of the stage.
+    steps : budget of the stage, in steps of the optimiser. Each takes ``training.accumulate`` batches, which
+        the engine asks for: batch number ``step * accumulate + n``.
     """
 
     metric: str
@@ -22,14 +37,17 @@ class Task(Protocol):
     can_validate: bool
     steps: int
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs (N, C, ...) and targets of a step, on CPU, float32; a function of the step alone."""
+    def batch(self, number: int) -> tuple[Tensor, Tensor]:
+        """Inputs (N, C, ...) and targets (N, ...) of batch ``number``, on CPU, float32.
+
+        A function of the number alone. Several processes share a batch along the first axis.
+        """
         ...
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """A scalar."""
+        """A scalar, of a whole batch."""
         ...
 
-    def validate(self, network: nn.Module) -> float:
-        """The figure on the validation patients, of a network in evaluation mode."""
+    def validate(self, network: nn.Module) -> Validation:
+        """The figures on the validation patients, of a network in evaluation mode."""
         ...

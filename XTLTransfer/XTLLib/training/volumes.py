@@ -20,6 +20,7 @@ from ..progress import Progress
 from .augment import change_intensities
 from .losses import segmentation_loss
 from .seeds import generator
+from .task import Validation
 from .windows import WindowSource
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _THRESHOLDS = tuple(round(0.1 * n, 1) for n in range(1, 10))
 _THRESHOLD = 0.5
+_SMALLEST_PROBABILITY = 1e-7  # the logarithm of 0 is no number
 
 
 class VolumeTask:
@@ -77,11 +79,11 @@ class VolumeTask:
                 "Give at least one case with lesions",
             )
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        rng = generator(self._seed, "windows", step)
+    def batch(self, number: int) -> tuple[Tensor, Tensor]:
+        rng = generator(self._seed, "windows", number)
         images, masks = [], []
-        for number in range(self._batch_size):
-            on_lesion = (step * self._batch_size + number) % 2 == 0
+        for place in range(self._batch_size):
+            on_lesion = (number * self._batch_size + place) % 2 == 0
             sources = self._with_lesions if on_lesion else self._sources
             source = sources[rng.integers(len(sources))]
             image, mask = source.draw(rng, self.window, on_lesion, self._augments)
@@ -93,9 +95,10 @@ class VolumeTask:
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return segmentation_loss(logits, targets)
 
-    def validate(self, network: nn.Module) -> float:
-        """Mean Dice of the validation cases on the working grid, at threshold 0.5."""
-        return float(np.mean([dice(p >= _THRESHOLD, mask) for p, mask in self._predicted(network)]))
+    def validate(self, network: nn.Module) -> Validation:
+        """Mean Dice of the validation cases on the working grid, at threshold 0.5, and mean loss."""
+        figures = [(dice(p >= _THRESHOLD, mask), _loss_of(p, mask)) for p, mask in self._predicted(network)]
+        return Validation(*np.mean(figures, axis=0).tolist())
 
     def best_threshold(self, network: nn.Module) -> float:
         """The threshold of the highest mean Dice on the validation cases; the one nearest 0.5 among equals."""
@@ -112,6 +115,12 @@ class VolumeTask:
         case = load_case(entry, datalist)
         prepared = self._preparation(case)
         return prepared, prepared.mask_on_working_grid(case.mask)
+
+
+def _loss_of(probability: np.ndarray, mask: np.ndarray) -> float:
+    """The training's loss of a whole case. A probability of 0, as outside the foreground, costs nothing there."""
+    logits = torch.logit(torch.from_numpy(probability), eps=_SMALLEST_PROBABILITY)
+    return float(segmentation_loss(logits, torch.from_numpy(mask).float()))
 
 
 def preparation_of(stage: SegmentationTarget, datalist: Datalist) -> Preparation:
