@@ -13,6 +13,7 @@ help:
 	@echo "make demo   the whole chain on generated phantoms; ends in build/demo/scene.mrb"
 	@echo "make test   installs what the tests need and runs them"
 	@echo "make lint   ruff over code and tests"
+	@echo "make bench  the benchmarks of Testing/benchmarks beside their peers; leaves build/benchmarks.json"
 	@echo "make clean  removes .venv and build"
 
 demo: $(READY)
@@ -25,6 +26,9 @@ test: $(TESTED)
 lint: $(TESTED)
 	$(BIN)/ruff check XTLTransfer XTLSegment XTLClassify Testing
 	$(BIN)/ruff format --check XTLTransfer XTLSegment XTLClassify Testing
+
+bench: $(TESTED)
+	$(BIN)/xtl bench --out build/benchmarks.json
 
 clean:
 	rm -rf $(VENV) build

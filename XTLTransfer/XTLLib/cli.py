@@ -17,7 +17,8 @@ from . import __version__
 from .errors import Cancelled, InputError, XTLError
 from .progress import Progress, TerminalSink, json_lines_sink
 
-_ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000"}
+# What glibc is told when it starts: keep freed pages (see _keep_freed_memory).
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,6 +106,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     models = _add(commands, "models", _models, "the model library")
     models.add_argument("action", choices=("list",))
+
+    bench = _add(commands, "bench", _bench, "the benchmarks of Testing/benchmarks, beside their peers")
+    bench.add_argument("names", nargs="*", metavar="NAME", help="default: all; --list names them")
+    bench.add_argument("--quick", action="store_true", help="small sizes, few rounds: a smoke test, not a figure")
+    bench.add_argument("--out", type=Path, metavar="FILE.json")
+    bench.add_argument("--list", action="store_true", help="say what there is, measure nothing")
     return parser
 
 
@@ -249,6 +256,22 @@ def _models(arguments: argparse.Namespace) -> None:
         print(f"no models in {models_folder()} (each is a bundle's folder)")
 
 
+def _bench(arguments: argparse.Namespace) -> None:
+    import subprocess
+
+    script = Path(__file__).resolve().parents[2] / "Testing" / "benchmarks" / "run.py"
+    if not script.is_file():
+        raise InputError(
+            "the benchmarks are part of the source code only, not of an installed XTL",
+            "Install a checkout with pip install --editable '.[test]' and run xtl bench from there",
+        )
+    options = [*arguments.names, *(["--quick"] if arguments.quick else []), *(["--list"] if arguments.list else [])]
+    options += ["--out", str(arguments.out)] if arguments.out is not None else []
+    done = subprocess.run([sys.executable, str(script), *options], check=False)
+    if done.returncode:  # the benchmark has said why
+        raise SystemExit(done.returncode)
+
+
 # --- what the commands share --------------------------------------------------------------------
 
 
@@ -333,9 +356,9 @@ def _keep_freed_memory() -> None:
     costs a good part of the time of a training step on CPU. The setting is read before Python starts,
     hence the new start, before anything heavy is imported.
     """
-    if sys.platform != "linux" or any(name in os.environ for name in _ALLOCATOR):
+    if sys.platform != "linux" or any(name in os.environ for name in ALLOCATOR):
         return
-    os.execve(sys.executable, [sys.executable, "-m", "XTLLib.cli", *sys.argv[1:]], {**os.environ, **_ALLOCATOR})
+    os.execve(sys.executable, [sys.executable, "-m", "XTLLib.cli", *sys.argv[1:]], {**os.environ, **ALLOCATOR})
 
 
 if __name__ == "__main__":

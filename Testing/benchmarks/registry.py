@@ -1,0 +1,40 @@
+"""The benchmarks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from results import Result
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark: a file of this folder with ``measure(argv) -> Result``.
+
+    Attributes
+    ----------
+    name : on the command line. module : the file's name. what : is measured. target : in words.
+    """
+
+    name: str
+    module: str
+    what: str
+    target: str
+
+    @property
+    def measure(self) -> Callable[[Sequence[str]], Result]:
+        """Takes the arguments of the file's command line; ``--quick`` is among them."""
+        return import_module(self.module).measure
+
+
+_ALL = (
+    Benchmark(
+        "training-step",
+        "training_step",
+        "samples/s of a fine-tuning step beside a plain MONAI pipeline, and its share of data preparation",
+        ">= 1.7x on CPU, never slower on GPU; data preparation <= 5 % of a step",
+    ),
+)
+BENCHMARKS: Mapping[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
