@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from XTLLib.errors import InputError
-from XTLLib.metrics.roc import auc, auc_difference, auc_interval
+from XTLLib.metrics.roc import auc, auc_difference, auc_interval, macro_auc, macro_auc_interval, mean_interval
 
 
 def test_hand_worked_example_with_a_tie():
@@ -111,3 +111,49 @@ def test_bad_input_is_refused(scores, truth, words):
 def test_patients_must_be_named_for_every_finding():
     with pytest.raises(InputError, match="patients for"):
         auc_interval([1, 2, 3], [0, 1, 1], ["a", "b"])
+
+
+def _three_classes(count=90, seed=0):
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, 3, count)
+    scores = generator.random((count, 3)) + 0.5 * np.eye(3)[truth]
+    return scores / scores.sum(axis=1, keepdims=True), truth, np.arange(count) // 2
+
+
+def test_macro_auc_is_that_of_scikit_learn():
+    from sklearn.metrics import roc_auc_score
+
+    scores, truth, _ = _three_classes()
+    assert macro_auc(scores, truth) == pytest.approx(roc_auc_score(truth, scores, multi_class="ovr", average="macro"))
+    # A class that nobody has is left out.
+    with_a_fourth = np.column_stack([scores, np.zeros(len(truth))])
+    assert macro_auc(with_a_fourth, truth) == pytest.approx(macro_auc(scores, truth))
+    with pytest.raises(InputError, match="Give one column"):
+        macro_auc(scores[:, :2], truth)
+
+
+def test_macro_auc_of_two_classes_is_the_auc():
+    scores, truth, patients = _sample()
+    both = np.column_stack([-scores, scores])
+    assert macro_auc(both, truth.astype(int)) == pytest.approx(auc(scores, truth))
+    interval, macro = auc_interval(scores, truth, patients), macro_auc_interval(both, truth.astype(int), patients)
+    assert (macro.low, macro.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_macro_interval_holds_the_estimate():
+    scores, truth, patients = _three_classes()
+    interval = macro_auc_interval(scores, truth, patients, draws=500)
+    assert 0.5 < interval.low < interval.mean < interval.high < 1 and interval.patients == 45
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_distribution():
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    interval = mean_interval(values, np.arange(400))
+    half = 1.96 * values.std() / 20
+    assert interval.mean == pytest.approx(values.mean())
+    assert (interval.low, interval.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03)
+    # Four images of each patient that say the same say no more than one.
+    same = mean_interval(values.repeat(4), np.arange(400).repeat(4))
+    assert (same.low, same.high) == pytest.approx((interval.low, interval.high), abs=0.03)
+    with pytest.raises(InputError, match="3 values of 2 patients"):
+        mean_interval([1, 2, 3], ["a", "b"])

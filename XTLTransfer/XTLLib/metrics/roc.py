@@ -61,6 +61,24 @@ class AucDifference:
     patients: int
 
 
+@dataclass(frozen=True)
+class MeanInterval:
+    """A mean and its percentile interval.
+
+    Attributes
+    ----------
+    mean, low, high : estimate and bounds. level : coverage of the interval, for example 0.95.
+    draws : bootstrap draws used. patients : what it was computed on.
+    """
+
+    mean: float
+    low: float
+    high: float
+    level: float
+    draws: int
+    patients: int
+
+
 def auc(scores: np.ndarray, truth: np.ndarray) -> float:
     """AUC by midranks: the share of (positive, negative) pairs in order, ties counting one half.
 
@@ -95,7 +113,7 @@ def auc_interval(
     patients : (n,) the patient of each finding.
     """
     scores, truth = _checked(scores, truth)
-    values = np.concatenate([_weighted_auc(scores, truth, w) for w in _patient_draws(truth, patients, draws, seed)])
+    values = np.concatenate([_weighted_auc(scores, truth, w) for w in _patient_draws([truth], patients, draws, seed)])
     low, high = _percentiles(values, level)
     positives = int(truth.sum())
     return AucInterval(
@@ -118,7 +136,7 @@ def auc_difference(
     values = np.concatenate(
         [
             _weighted_auc(scores_a, truth, w) - _weighted_auc(scores_b, truth, w)
-            for w in _patient_draws(truth, patients, draws, seed)
+            for w in _patient_draws([truth], patients, draws, seed)
         ]
     )
     low, high = _percentiles(values, level)
@@ -126,6 +144,76 @@ def auc_difference(
     p_value = min(1.0, 2.0 * (min(below, above) + 1.0) / (draws + 1.0))
     a, b = auc(scores_a, truth), auc(scores_b, truth)
     return AucDifference(a, b, a - b, low, high, float(p_value), level, draws, len(set(patients)))
+
+
+def macro_auc(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Mean over classes of the AUC of each class against all others, every class weighing the same.
+
+    Parameters
+    ----------
+    scores : (n, K) finite numbers, one column a class. truth : (n,) class numbers 0 .. K-1.
+
+    Raises
+    ------
+    InputError : shapes that do not fit, a score is NaN, or fewer than two classes are there. A class without
+        any member is left out of the mean.
+    """
+    columns = _one_against_others(scores, truth)
+    weights = np.ones((1, columns[0][0].size))
+    return float(np.mean([_weighted_auc(column, member, weights)[0] for column, member in columns]))
+
+
+def macro_auc_interval(
+    scores: np.ndarray,
+    truth: np.ndarray,
+    patients: Sequence,
+    draws: int = INTERVAL_DRAWS,
+    level: float = 0.95,
+    seed: int = 0,
+) -> MeanInterval:
+    """:func:`macro_auc` with the percentile interval of a bootstrap over patients.
+
+    A draw that lacks one of the classes is drawn again.
+    """
+    columns = _one_against_others(scores, truth)
+    blocks = _patient_draws([member for _, member in columns], patients, draws, seed)
+    values = np.concatenate(
+        [np.mean([_weighted_auc(column, member, w) for column, member in columns], axis=0) for w in blocks]
+    )
+    low, high = _percentiles(values, level)
+    return MeanInterval(macro_auc(scores, truth), low, high, level, draws, len(set(patients)))
+
+
+def mean_interval(
+    values: np.ndarray,
+    patients: Sequence,
+    draws: int = INTERVAL_DRAWS,
+    level: float = 0.95,
+    seed: int = 0,
+) -> MeanInterval:
+    """The mean of a figure of each image, with the percentile interval of a bootstrap over patients.
+
+    Parameters
+    ----------
+    values : (n,) finite numbers. patients : (n,) the patient of each; images of one patient are drawn together.
+    """
+    values = np.asarray(values, dtype=np.float64).ravel()
+    if values.size == 0 or values.size != len(patients) or not np.isfinite(values).all():
+        raise InputError(f"a mean of {values.size} values of {len(patients)} patients", "Give a finite value for each")
+    means = [(weights @ values) / weights.sum(axis=1) for weights in _patient_draws([], patients, draws, seed)]
+    low, high = _percentiles(np.concatenate(means), level)
+    return MeanInterval(float(values.mean()), low, high, level, draws, len(set(patients)))
+
+
+def _one_against_others(scores: np.ndarray, truth: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(scores (n,), members bool (n,)) of every class that has members."""
+    scores, truth = np.asarray(scores, dtype=np.float64), np.asarray(truth).ravel()
+    if scores.ndim != 2 or len(scores) != truth.size or not np.isin(truth, np.arange(scores.shape[1])).all():
+        raise InputError(
+            f"scores of shape {scores.shape} for {truth.size} true classes up to {truth.max(initial=0)}",
+            "Give one column of scores for each class",
+        )
+    return [_checked(column, truth == number) for number, column in enumerate(scores.T) if (truth == number).any()]
 
 
 def _checked(scores, truth) -> tuple[np.ndarray, np.ndarray]:
@@ -152,18 +240,24 @@ def _weighted_auc(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray) ->
     return (positive * negatives_below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
 
 
-def _patient_draws(truth: np.ndarray, patients: Sequence, draws: int, seed: int):
-    """Yield blocks (rows, n) of weights: how often each finding is in a draw of patients with replacement."""
+def _patient_draws(truths: Sequence[np.ndarray], patients: Sequence, draws: int, seed: int):
+    """Yield blocks (rows, n) of weights: how often each finding is in a draw of patients with replacement.
+
+    A draw without a member, or without a non-member, of one of the classes ``truths`` (each bool (n,)) is drawn again.
+    """
     names, index = np.unique(np.asarray(patients), return_inverse=True)
-    if index.size != truth.size:
-        raise InputError(f"{index.size} patients for {truth.size} findings", "Name the patient of each finding")
+    count = index.size
+    if any(truth.size != count for truth in truths):
+        raise InputError(f"{count} patients for {truths[0].size} findings", "Name the patient of each finding")
     generator = np.random.default_rng(seed)
     share = np.full(names.size, 1.0 / names.size)
-    rows = max(1, min(draws, _BLOCK_VALUES // truth.size))
+    rows = max(1, min(draws, _BLOCK_VALUES // count))
     done = 0
     while done < draws:
         weights = generator.multinomial(names.size, share, size=rows)[:, index]
-        usable = (weights[:, truth].sum(axis=1) > 0) & (weights[:, ~truth].sum(axis=1) > 0)
+        usable = np.ones(rows, dtype=bool)
+        for truth in truths:
+            usable &= (weights[:, truth].sum(axis=1) > 0) & (weights[:, ~truth].sum(axis=1) > 0)
         block = weights[usable][: draws - done].astype(np.float64)
         done += len(block)
         yield block
