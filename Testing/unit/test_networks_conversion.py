@@ -136,7 +136,7 @@ def test_self_test_notices_a_broken_conversion(sabotage):
     flat = backbone_2d("mobilenet_v2")
     broken, _ = inflate(flat, 4, isotropic("mobilenet_v2"))
     sabotage(broken)
-    with pytest.raises(XTLError, match="does not reproduce its 2D response"):
+    with pytest.raises(XTLError, match="does not reproduce the response of its source"):
         require_same_response(flat, broken)
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .spec import BACKBONES
+from .acs import AcsConvolution
+from .spec import BACKBONES, ConversionRule
 
 __all__ = ["BACKBONES", "Backbone", "SequentialBackbone", "build_backbone", "initialise"]
 
@@ -26,7 +27,7 @@ _HOMES = {
 class Backbone(nn.Module):
     """A convolutional encoder without a classifier; parameter names are those of torchvision.
 
-    The modules are 2D as built; ``conversion.inflate`` returns a copy whose modules are 3D, and the same
+    The modules are 2D as built; ``conversion.convert`` returns a copy whose modules are volumetric, and the same
     ``forward`` serves both. All pooling is done by modules, so that a conversion is a walk over modules.
 
     Attributes
@@ -35,7 +36,8 @@ class Backbone(nn.Module):
     in_channels : channels of the input (3: RGB).
     stage_channels : channels of each stage's output, finest first.
     stage_strides : cumulative stride of each stage's output, (h, w), or (d, h, w) after conversion.
-    plan : the ``DepthPlan`` of a converted backbone, None in 2D.
+    plan : the ``DepthPlan`` of a volumetric backbone, None in 2D.
+    rule : the conversion rule that made it volumetric, None in 2D.
     classifier_prefixes : parameter names of the classifier, which a weights file may hold and a backbone drops.
     """
 
@@ -49,6 +51,7 @@ class Backbone(nn.Module):
         self.in_channels = 3
         self.stage_strides: tuple[tuple[int, ...], ...] = tuple((2**n, 2**n) for n in self._halvings)
         self.plan = None
+        self.rule: ConversionRule | None = None
 
     @property
     def halvings(self) -> int:
@@ -94,8 +97,8 @@ def build_backbone(name: str) -> Backbone:
 def initialise(module: nn.Module) -> None:
     """Random weights: He et al. 2015 (fan out, within a group) for convolutions, identity for BatchNorm."""
     for part in module.modules():
-        if isinstance(part, (nn.Conv2d, nn.Conv3d)):
-            fan_out = part.out_channels // part.groups * math.prod(part.kernel_size)
+        if isinstance(part, (nn.Conv2d, nn.Conv3d, AcsConvolution)):
+            fan_out = part.out_channels // part.groups * math.prod(part.weight.shape[2:])
             nn.init.normal_(part.weight, std=math.sqrt(2 / fan_out))
             if part.bias is not None:
                 nn.init.zeros_(part.bias)

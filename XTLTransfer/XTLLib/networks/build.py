@@ -10,19 +10,31 @@ from torch import nn
 from ..errors import InputError
 from .backbones import Backbone, build_backbone, initialise
 from .classification import ClassificationNetwork
-from .conversion import ConversionReport, inflate
+from .conversion import ConversionReport, carried_parameters, convert, refit
 from .depth_plan import DepthPlan
+from .native import native_backbone
+from .projection import ProjectionNetwork
+from .reconstruction import ReconstructionNetwork
 from .segmentation import SegmentationNetwork
 from .spec import NetworkSpec
 
-Network = SegmentationNetwork | ClassificationNetwork
+Network = SegmentationNetwork | ClassificationNetwork | ReconstructionNetwork | ProjectionNetwork
 
 
 def build_network(spec: NetworkSpec) -> Network:
     """The network of a spec with random weights (torch's global random state), to train or to load weights into."""
     backbone = build_backbone(spec.backbone)
-    if spec.is_volumetric:
-        backbone, _ = inflate(backbone, spec.in_channels, depth_plan(spec, backbone), self_test=False)
+    if spec.conversion == "native":
+        backbone = native_backbone(spec.backbone, depth_plan(spec, backbone), spec.in_channels)
+    elif spec.is_volumetric:
+        backbone, _ = convert(
+            backbone,
+            spec.conversion,
+            spec.in_channels,
+            depth_plan(spec, backbone),
+            spec.input_channels,
+            self_test=False,
+        )
         initialise(backbone)  # inflated random kernels would be alike in all slices
     return _with_head(spec, backbone)
 
@@ -33,27 +45,44 @@ def convert_network(spec: NetworkSpec, source: Backbone) -> tuple[Network, Conve
     Parameters
     ----------
     spec : the network to make.
-    source : a 2D backbone of the kind that the spec names; it is left as it is.
+    source : a backbone of the name that the spec gives; it is left as it is. A 2D one is converted, by
+        ``convert``, where the spec is volumetric. A volumetric one, converted by the spec's rule at a stage
+        before or volumetric from the start, gets the spec's depth plan and channels, by ``refit``.
 
     Raises
     ------
-    InputError : the source is another backbone than the spec's.
+    InputError : the source is another backbone than the spec's, is volumetric where the spec is 2D, or became
+        volumetric by another rule.
     XTLError : the conversion's self-test failed.
     """
-    if source.name != spec.backbone or source.plan is not None:
+    if source.name != spec.backbone:
         raise InputError(
-            f"a network on {spec.backbone} cannot take the weights of "
-            f"{'the volumetric' if source.plan is not None else 'the'} backbone {source.name}",
-            f"Give a 2D {spec.backbone}",
+            f"a network on {spec.backbone} cannot take the weights of the backbone {source.name}",
+            f"Give a {spec.backbone}",
         )
-    if spec.is_volumetric:
-        backbone, report = inflate(source, spec.in_channels, depth_plan(spec, source))
-    else:
+    if not spec.is_volumetric:
+        if source.plan is not None:
+            raise InputError(
+                f"a network of kind {spec.kind} cannot take the weights of the volumetric backbone {source.name}",
+                "Put 2D stages before the conversion",
+            )
         backbone = copy.deepcopy(source)
         report = ConversionReport("none", spec.in_channels, (), (), 0.0, 0, 0.0)
+    elif source.plan is None:
+        backbone, report = convert(
+            source, spec.conversion, spec.in_channels, depth_plan(spec, source), spec.input_channels
+        )
+    elif source.rule == spec.conversion:
+        backbone, report = refit(source, spec.in_channels, depth_plan(spec, source), spec.input_channels)
+    else:
+        raise InputError(
+            f"a network converted by {spec.conversion} cannot take the weights of a {source.name} "
+            f"that is volumetric by {source.rule}",
+            f"Set the conversion to {source.rule}, or start from a 2D backbone",
+        )
     network = _with_head(spec, backbone)
-    total, carried = (sum(p.numel() for p in module.parameters()) for module in (network, backbone))
-    return network, dataclasses.replace(report, parameters=total, carried_share=carried / total)
+    total = sum(parameter.numel() for parameter in network.parameters())
+    return network, dataclasses.replace(report, parameters=total, carried_share=carried_parameters(backbone) / total)
 
 
 def depth_plan(spec: NetworkSpec, backbone: Backbone) -> DepthPlan:
@@ -68,10 +97,13 @@ def depth_plan(spec: NetworkSpec, backbone: Backbone) -> DepthPlan:
 def _with_head(spec: NetworkSpec, backbone: Backbone) -> Network:
     if spec.kind == "segmentation":
         return SegmentationNetwork(backbone, spec.out_channels, spec.decoder_channels, spec.dropout)
+    if spec.kind == "reconstruction":
+        return ReconstructionNetwork(backbone, spec.decoder_channels, spec.dropout)
     _require_room(spec, backbone)
-    return ClassificationNetwork(
-        backbone, spec.out_channels, spec.dropout, spec.input_scale, spec.input_mean, spec.input_sd
-    )
+    view = {"input_scale": spec.input_scale, "input_mean": spec.input_mean, "input_sd": spec.input_sd}
+    if spec.kind == "projection":
+        return ProjectionNetwork(backbone, spec.projection_channels, spec.dropout, **view)
+    return ClassificationNetwork(backbone, spec.out_channels, spec.dropout, **view, slice_pooling=spec.slice_pooling)
 
 
 def _require_room(spec: NetworkSpec, backbone: nn.Module) -> None:

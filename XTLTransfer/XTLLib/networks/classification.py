@@ -8,13 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbones import Backbone
+from .slice_pooling import make_slice_pooling
+from .spec import SlicePooling
 
 # Logits begin near 0 whatever the size of a backbone's features (those of SqueezeNet are in the tens).
 _HEAD_SD = 0.01
 
 
 class ClassificationNetwork(nn.Module):
-    """Backbone, global average of its deepest stage, dropout, one linear layer.
+    """Backbone, average of its deepest stage in plane and pooling over its slices, dropout, one linear layer.
 
     Parameters
     ----------
@@ -24,6 +26,7 @@ class ClassificationNetwork(nn.Module):
     input_scale : factor by which the input is enlarged in plane (linear interpolation) before the
         backbone, so that a 32 x 32 patch is more than one position of a stride-32 stage.
     input_mean, input_sd : the input is centred and scaled by these first.
+    slice_pooling : over the slices of the deepest stage of a volume: "mean", "max" or "attention".
     """
 
     def __init__(
@@ -34,11 +37,13 @@ class ClassificationNetwork(nn.Module):
         input_scale: float = 1.0,
         input_mean: float = 0.0,
         input_sd: float = 1.0,
+        slice_pooling: SlicePooling = "mean",
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.input_scale = float(input_scale)
         self.input_mean, self.input_sd = float(input_mean), float(input_sd)
+        self.slice_pooling = make_slice_pooling(slice_pooling, backbone.stage_channels[-1])
         self.head = nn.Sequential(
             OrderedDict(dropout=nn.Dropout(dropout), linear=nn.Linear(backbone.stage_channels[-1], out_channels))
         )
@@ -50,13 +55,14 @@ class ClassificationNetwork(nn.Module):
         return self.head(self.features(x))
 
     def features(self, x: Tensor) -> Tensor:
-        """The global average of the deepest stage: (N, channels)."""
+        """The deepest stage, averaged in plane and pooled over slices: (N, channels)."""
         deepest = self.backbone(self._enlarged((x - self.input_mean) / self.input_sd))[-1]
-        return deepest.flatten(2).mean(2)
+        return self.slice_pooling(deepest)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The parameters by what they are: "encoder" (pretrained) and "head" (new)."""
-        return {"encoder": list(self.backbone.parameters()), "head": list(self.head.parameters())}
+        head = [*self.slice_pooling.parameters(), *self.head.parameters()]
+        return {"encoder": list(self.backbone.parameters()), "head": head}
 
     def _enlarged(self, x: Tensor) -> Tensor:
         if self.input_scale == 1:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from .backbones import Backbone
+from .spec import ConversionRule
 
 # Depth joins in when its spacing is less than this many times the in-plane spacing of the level.
 _ANISOTROPY = 2.0
@@ -25,12 +26,18 @@ class DepthPlan:
     Attributes
     ----------
     kernels : for each level, the largest kernel along depth: 1 (slices stay apart) or 3. A 2D kernel of
-        size k gets min(k, this) planes.
+        size k gets min(k, this) planes; under "native" and the ACS rules k planes wherever this is 3.
     strides : for each in-plane halving, the stride along depth: 1 or 2.
+    decoder_kernels : the same as ``kernels`` for a decoder's convolutions; None makes them equal.
     """
 
     kernels: tuple[int, ...]
     strides: tuple[int, ...]
+    decoder_kernels: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.decoder_kernels is None:
+            object.__setattr__(self, "decoder_kernels", self.kernels)
 
     @classmethod
     def from_spacing(
@@ -63,6 +70,22 @@ class DepthPlan:
             z *= strides[-1]
             slices = slices if slices == math.inf else math.ceil(slices / strides[-1])
         return cls(tuple(kernels), tuple(strides))
+
+    def for_rule(self, rule: ConversionRule) -> DepthPlan:
+        """The plan under a conversion rule that restricts where depth is looked at; itself under the others.
+
+        "slice-stack": only level 0 has a depth kernel (the first convolution's) and depth is never pooled.
+        "slice-encoder": the backbone has none; the decoder mixes depth from the level where it joins in.
+        A plan for a single slice, or for two, keeps slices apart under every rule.
+        """
+        apart, joins = (1,) * len(self.kernels), max(self.decoder_kernels + self.kernels)
+        if rule == "slice-stack":
+            return DepthPlan((joins, *apart[1:]), apart[1:], apart)
+        if rule == "slice-encoder":
+            # Without pooling the deeper levels keep their slices, so that all of them can be mixed.
+            mixed = tuple(max(self.decoder_kernels[: level + 1]) for level in range(len(self.kernels)))
+            return DepthPlan(apart, apart[1:], mixed)
+        return self
 
     def depth_stride(self, halvings: int) -> int:
         """Cumulative stride along depth after a number of in-plane halvings."""

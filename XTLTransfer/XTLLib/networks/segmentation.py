@@ -23,7 +23,7 @@ class SegmentationNetwork(nn.Module):
 
     Parameters
     ----------
-    backbone : converted by ``inflate``.
+    backbone : volumetric, by any rule.
     out_channels : number of logits a voxel.
     decoder_channels : from full resolution to the deepest level; as many as there are halvings, plus one,
         are used.
@@ -84,11 +84,11 @@ class _Decoder(nn.Module):
         for level, stage_channels in zip(levels, backbone.stage_channels):
             self.laterals[str(level)] = _conv_bn_relu(stage_channels, channels[level], (1, 1, 1))
         if self._has_own_stem:
-            self.laterals["0"] = _conv_bn_relu(backbone.in_channels, channels[0], (plan.kernels[0], 3, 3))
+            self.laterals["0"] = _conv_bn_relu(backbone.in_channels, channels[0], (plan.decoder_kernels[0], 3, 3))
         self.blocks = nn.ModuleDict()
         for level in range(backbone.halvings):
             self.blocks[str(level)] = _conv_bn_relu(
-                channels[level] + channels[level + 1], channels[level], (plan.kernels[level], 3, 3)
+                channels[level] + channels[level + 1], channels[level], (plan.decoder_kernels[level], 3, 3)
             )
         self.dropout = nn.Dropout3d(dropout)
         self.output = nn.Conv3d(channels[0], out_channels, 1)

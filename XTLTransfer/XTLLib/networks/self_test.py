@@ -1,4 +1,4 @@
-"""The self-test of every conversion: constant along depth, a volume answers as its slice did."""
+"""The self-test of every conversion: what a source answers to a slice, its copy answers to a volume of such slices."""
 
 from __future__ import annotations
 
@@ -12,48 +12,156 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import XTLError
+from .acs import ACS_RULES, AcsConvolution
 from .backbones import Backbone
+from .kernels import adapt_input_channels, source_channels
+from .spec import ConversionRule, InputChannels
 
 TOLERANCE = 1e-3
 _DEPTH = 4
 _SIZE = 64
 
 
-def require_same_response(flat: Backbone, volumetric: Backbone) -> float:
-    """The largest relative difference between a 2D backbone and its conversion; XTLError when above 1e-3."""
-    error = response_error(flat, volumetric)
+def description_of_test(rule: ConversionRule) -> str:
+    """What :func:`require_same_response` compares under a rule, for the record."""
+    if rule in ACS_RULES:
+        return (
+            "every convolution on random volumes against 2D convolutions of their axial, coronal and sagittal planes; "
+            "the whole network on constant images"
+        )
+    return "the whole network on a volume of equal slices against the source on one slice"
+
+
+def require_same_response(source: Backbone, volumetric: Backbone, input_channels: InputChannels = "mean") -> float:
+    """The largest relative difference between a backbone and its conversion; XTLError when it is above 1e-3.
+
+    Under the rules of plain 3D kernels a volume that is constant along depth has to give, in every slice of
+    every stage, the response of the source to one slice.
+
+    The views of the ACS rules differ in what they call depth, so no such volume exists for the whole network.
+    There the same is asked of each convolution, and more: on every plane of a random volume each view has to
+    be the source's 2D convolution, so in particular on a volume constant along that view's own depth axis.
+    What lies between the convolutions (BatchNorm, pooling, the order of things) is covered by the whole
+    network on constant images, which are constant along all three axes.
+
+    ``input_channels`` tells how channels were adapted, and so which input of the source corresponds to one of
+    the copy; the channels of the test volumes differ. Padding repeats the border instead of adding zeros where
+    these would count: along depth, and along all axes for the constant images.
+    """
+    error = response_error(source, volumetric, input_channels)
     if not error <= TOLERANCE:
         raise XTLError(
-            f"the conversion of {flat.name} does not reproduce its 2D response (relative difference {error:.2g})",
+            f"the conversion ({volumetric.rule}) of {source.name} does not reproduce the response of its source "
+            f"(relative difference {error:.2g})",
             "Do not use this network; check its weights for huge or non-finite values, or report the conversion",
         )
     return error
 
 
 @torch.no_grad()
-def response_error(flat: Backbone, volumetric: Backbone, size: int = _SIZE, depth: int = _DEPTH) -> float:
-    """Run both backbones, in evaluation mode, on a random grey image and on a stack of copies of it.
-
-    The volume repeats the image along depth and over its channels. During the test everything that pads
-    along depth repeats the end slices, so that every slice of every stage, not only the middle ones, must
-    equal the 2D response.
+def response_error(
+    source: Backbone,
+    volumetric: Backbone,
+    input_channels: InputChannels = "mean",
+    size: int = _SIZE,
+    depth: int = _DEPTH,
+) -> float:
+    """The error that :func:`require_same_response` judges, in evaluation mode.
 
     Returns
     -------
-    The largest absolute difference over the largest absolute 2D value, of the worst stage; NaN when a
-    response is not finite.
+    The largest absolute difference over the largest absolute value of the source, of the worst stage or
+    convolution; NaN when a response is not finite or has another shape.
     """
-    if next(flat.parameters()).device.type != "cpu":  # a GPU may round float32 to TF32
-        flat, volumetric = copy.deepcopy(flat).cpu(), copy.deepcopy(volumetric).cpu()
-    image = torch.randn(1, 1, size, size, generator=torch.Generator().manual_seed(0))
-    volume = image.unsqueeze(2).expand(1, volumetric.in_channels, depth, size, size)
-    with _evaluating(flat), _evaluating(volumetric), _depth_replicated(volumetric):
-        expected = flat(image.expand(1, flat.in_channels, size, size))
-        found = volumetric(volume.contiguous(memory_format=torch.channels_last_3d))
-    errors = [
-        float((b - a.unsqueeze(2)).abs().max()) / max(float(a.abs().max()), 1e-12) for a, b in zip(expected, found)
-    ]
+    if next(source.parameters()).device.type != "cpu":  # a GPU may round float32 to TF32
+        source, volumetric = copy.deepcopy(source).cpu(), copy.deepcopy(volumetric).cpu()
+    draw = torch.Generator().manual_seed(0)
+    if volumetric.rule in ACS_RULES:
+        size = 2 ** (source.halvings + 1)
+        images = torch.randn(2, volumetric.in_channels, 1, 1, generator=draw).expand(-1, -1, size, size)
+        errors = _convolution_errors(source, volumetric, input_channels, draw)
+        axes = (True, True, True)
+    else:
+        images = torch.randn(1, volumetric.in_channels, size, size, generator=draw)
+        errors, axes = [], (True, False, False)
+    with (
+        _evaluating(source),
+        _evaluating(volumetric),
+        _border_repeated(source, axes),
+        _border_repeated(volumetric, axes),
+    ):
+        expected = source(_input_of(source, volumetric, images, depth, input_channels))
+        found = volumetric(_stacked(images, depth))
+    for a, b in zip(expected, found):
+        errors.append(_relative(b, (a if a.ndim == 4 else a[:, :, 0]).unsqueeze(2).expand(-1, -1, b.shape[2], -1, -1)))
     return max(errors) if all(map(math.isfinite, errors)) else math.nan
+
+
+def _input_of(source: Backbone, volumetric: Backbone, images: Tensor, depth: int, rule: InputChannels) -> Tensor:
+    """What the source has to be shown: images (N, S, H, W), or equal slices of them where it is volumetric."""
+    if source.plan is None:
+        return source_channels(images, source.in_channels, rule)
+    if source.in_channels != volumetric.in_channels:
+        images = source_channels(images, source.in_channels, rule)
+    return _stacked(images, depth)
+
+
+def _stacked(images: Tensor, depth: int) -> Tensor:
+    volume = images.unsqueeze(2).expand(-1, -1, depth, -1, -1)
+    return volume.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    if found.shape != expected.shape:
+        return math.nan
+    return float((found - expected).abs().max()) / max(float(expected.abs().max()), 1e-12)
+
+
+def _convolution_errors(
+    source: Backbone, volumetric: Backbone, input_channels: InputChannels, draw: torch.Generator
+) -> list[float]:
+    """Of every ACS convolution, on a random volume one voxel larger than its kernels."""
+    errors = []
+    for name, part in volumetric.named_modules():
+        if not isinstance(part, AcsConvolution):
+            continue
+        origin = source.get_submodule(name)
+        weight, size = origin.weight, origin.weight.shape[-1] + 1
+        if part.in_channels != weight.shape[1] * part.groups:  # the first one, of other channels
+            weight = adapt_input_channels(weight, part.in_channels, input_channels)
+        volume = torch.randn(1, part.in_channels, size, size, size, generator=draw)
+        shares = _expected_shares(part, getattr(origin, "mixing", None))
+        expected = 0
+        for view, share in enumerate(shares.unbind(dim=1)):
+            if share.any():
+                expected = expected + share[:, None, None, None] * _plane_by_plane(volume, weight, part, 2 + view)
+        if origin.bias is not None:
+            expected = expected + origin.bias[:, None, None, None]
+        errors.append(_relative(part(volume), expected))
+    return errors
+
+
+def _expected_shares(part: AcsConvolution, mixing: Tensor | None) -> Tensor:
+    """What axial, coronal and sagittal views should contribute to each output channel: (O, 3)."""
+    count = part.out_channels
+    shares = torch.zeros(count, 3)
+    if part.axial:
+        shares[:, 0] = 1
+    elif part.rule == "acs":
+        ends = [0, -(-count // 3), count - count // 3, count]
+        for view in range(3):
+            shares[ends[view] : ends[view + 1], view] = 1
+    else:
+        shares = shares + 1 / 3 if mixing is None else mixing.softmax(dim=1)
+    return shares
+
+
+def _plane_by_plane(volume: Tensor, weight: Tensor, part: AcsConvolution, axis: int) -> Tensor:
+    """2D convolution of the planes across ``axis`` of a volume (1, C, D, H, W), every stride-th of them."""
+    stride = list(part.stride)
+    planes = volume[0].movedim(axis - 1, 0)[:: stride.pop(axis - 2)]
+    response = F.conv2d(planes, weight, None, stride, weight.shape[-1] // 2, 1, part.groups)
+    return response.movedim(0, axis - 1).unsqueeze(0)
 
 
 @contextmanager
@@ -68,30 +176,43 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _depth_replicated(module: nn.Module) -> Iterator[None]:
-    """Within the block every convolution repeats the end slices instead of padding zeros along depth,
-    and every pooling window finds enough slices."""
+def _border_repeated(module: nn.Module, axes: tuple[bool, bool, bool]) -> Iterator[None]:
+    """Within the block every convolution repeats the border instead of padding zeros along some of
+    (depth, rows, columns), and every pooling window finds enough slices."""
 
-    def pad_convolution(part: nn.Conv3d, inputs: tuple[Tensor]) -> Tensor:
-        return _repeat_ends(inputs[0], convolutions[part][0], convolutions[part][0])
+    def repeats(part: nn.Module) -> list[int]:
+        padding = settings[part][0]
+        return [n if repeated else 0 for n, repeated in zip(padding, axes[-len(padding) :])]
+
+    def pad_convolution(part: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        return _repeat_border(inputs[0], [(n, n) for n in repeats(part)])
 
     def pad_pool(part: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-        return _repeat_ends(inputs[0], 0, max(0, part.kernel_size[0] - inputs[0].shape[2]))
+        return _repeat_border(inputs[0], [(0, max(0, part.kernel_size[0] - inputs[0].shape[2])), (0, 0), (0, 0)])
 
-    convolutions = {part: part.padding for part in module.modules() if isinstance(part, nn.Conv3d)}
+    kinds = (nn.Conv2d, nn.Conv3d, AcsConvolution)
+    settings = {
+        part: (part.padding, getattr(part, "as_cube", False)) for part in module.modules() if isinstance(part, kinds)
+    }
     pools = [part for part in module.modules() if isinstance(part, (nn.MaxPool3d, nn.AvgPool3d))]
-    hooks = [part.register_forward_pre_hook(pad_convolution) for part in convolutions]
+    hooks = [part.register_forward_pre_hook(pad_convolution) for part in settings]
     hooks += [part.register_forward_pre_hook(pad_pool) for part in pools]
     try:
-        for part, padding in convolutions.items():
-            part.padding = (0, *padding[1:])
+        for part, (padding, _) in settings.items():
+            part.padding = tuple(n - repeat for n, repeat in zip(padding, repeats(part)))
+            if isinstance(part, AcsConvolution):
+                part.as_cube = not part.axial  # the views pad different axes; one kernel pads all alike
         yield
     finally:
-        for part, padding in convolutions.items():
+        for part, (padding, as_cube) in settings.items():
             part.padding = padding
+            if isinstance(part, AcsConvolution):
+                part.as_cube = as_cube
         for hook in hooks:
             hook.remove()
 
 
-def _repeat_ends(x: Tensor, before: int, after: int) -> Tensor:
-    return F.pad(x, (0, 0, 0, 0, before, after), mode="replicate") if before or after else x
+def _repeat_border(x: Tensor, margins: list[tuple[int, int]]) -> Tensor:
+    if not any(n for margin in margins for n in margin):
+        return x
+    return F.pad(x, [n for margin in reversed(margins) for n in margin], mode="replicate")
