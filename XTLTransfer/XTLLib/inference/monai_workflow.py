@@ -18,8 +18,9 @@ from ..data.images import read_image, write_volume
 from ..data.patches import PatchSpec
 from ..data.prepare import Preparation
 from .classify import network_probabilities, patches_of, rated_case
+from .engine import Prediction, predict_case
 from .segment import result_from
-from .sliding_window import OVERLAP, predict
+from .sliding_window import OVERLAP
 from .table import write_lesion_table
 
 if TYPE_CHECKING:
@@ -38,17 +39,18 @@ class PrepareCase:
 
 
 class WindowInferer:
-    """The sliding window of :func:`~XTLLib.inference.sliding_window.predict`."""
+    """The engine of :func:`~XTLLib.inference.engine.predict_case`."""
 
-    def __init__(self, window: tuple[int, int, int] | None = None, overlap: float = OVERLAP, batch: int = 1) -> None:
+    def __init__(self, window: tuple[int, int, int] | None = None, overlap: float = OVERLAP) -> None:
         self.window = None if window is None else tuple(window)
         self.overlap = overlap
-        self.batch = batch
 
-    def __call__(self, item: Mapping[str, Any], network: torch.nn.Module, device: torch.device) -> np.ndarray:
-        """Probability float32 (K, J, I) on the working grid."""
+    def __call__(self, item: Mapping[str, Any], network: torch.nn.Module, device: torch.device) -> Prediction:
+        """What the network says on the working grid."""
         prepared = item["prepared"]
-        return predict(network, prepared.image, prepared.foreground, self.window, self.overlap, self.batch, device)
+        return predict_case(
+            network, prepared.image, prepared.foreground, device=device, window=self.window, overlap=self.overlap
+        )
 
 
 class SaveLesions:
@@ -60,9 +62,9 @@ class SaveLesions:
         self.minimum_volume_mm3 = minimum_volume_mm3
         self.bundle_name = bundle_name
 
-    def __call__(self, item: Mapping[str, Any], probability: np.ndarray) -> None:
+    def __call__(self, item: Mapping[str, Any], prediction: Prediction) -> None:
         result = result_from(
-            item["case"], item["prepared"], probability, self.threshold, self.minimum_volume_mm3, self.bundle_name
+            item["case"], item["prepared"], prediction, self.threshold, self.minimum_volume_mm3, self.bundle_name
         )
         self.output_dir.mkdir(parents=True, exist_ok=True)
         write_volume(result.label, self.output_dir / "labelmap.nii.gz")

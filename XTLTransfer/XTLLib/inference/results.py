@@ -43,6 +43,8 @@ class SegmentationResult:
     threshold : smallest probability of a lesion voxel.
     minimum_volume_mm3 : smaller components were dropped.
     case : what it was computed from. bundle_name : what it was computed with.
+    uncertainty : float32 on the same grid, the SD of the probability over mirrored views; None without them.
+    precision : of the arithmetic. notes : what a user has to know of the computation.
     """
 
     probability: Volume
@@ -52,6 +54,9 @@ class SegmentationResult:
     case: Case
     bundle_name: str
     minimum_volume_mm3: float = 0.0
+    uncertainty: Volume | None = None
+    precision: str = "float32"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from ..data.case import Case
 from ..data.prepare import PreparedCase
 from ..data.volume import Volume, resample
 from ..progress import Progress
-from .device import pick_device
+from .engine import Precision, Prediction, predict_case
 from .lesions import find_lesions
 from .results import SegmentationResult
-from .sliding_window import predict
 
 if TYPE_CHECKING:
     import torch
+
+MIRROR_AXES = (0, 1, 2)
 
 
 def segment_case(
@@ -28,6 +29,8 @@ def segment_case(
     threshold: float | None = None,
     minimum_volume_mm3: float | None = None,
     device: str | torch.device = "auto",
+    precision: Precision = "auto",
+    mirror: bool = False,
     progress: Progress | None = None,
 ) -> SegmentationResult:
     """Find the lesions of a case.
@@ -41,6 +44,8 @@ def segment_case(
     threshold : smallest probability of a lesion voxel; None takes the bundle's.
     minimum_volume_mm3 : smaller lesions are dropped; None takes the bundle's.
     device : "auto", "cpu", "cuda" or "cuda:N".
+    precision : "auto" computes in bfloat16 where the device has it; "float32" gives the same figures anywhere.
+    mirror : look at all eight mirrored views and take their mean; the result then has an uncertainty map.
 
     Raises
     ------
@@ -52,16 +57,21 @@ def segment_case(
     threshold = bundle.threshold if threshold is None else threshold
     minimum = bundle.minimum_volume_mm3 if minimum_volume_mm3 is None else minimum_volume_mm3
     check_postprocessing(threshold, minimum)
-    device = pick_device(device)
     progress = progress or Progress()
 
     progress.report("Preparing the images", 0.0)
     prepared = bundle.preparation(case)
-    values = predict(
-        bundle.network(device), prepared.image, prepared.foreground, device=device, progress=progress.part(0.15, 0.95)
+    prediction = predict_case(
+        bundle.network(),
+        prepared.image,
+        prepared.foreground,
+        device=device,
+        precision=precision,
+        mirror_axes=MIRROR_AXES if mirror else (),
+        progress=progress.part(0.15, 0.95),
     )
     progress.report("Measuring lesions", 0.95)
-    result = result_from(case, prepared, values, threshold, minimum, bundle.name)
+    result = result_from(case, prepared, prediction, threshold, minimum, bundle.name)
     progress.report("Lesions found", 1.0)
     return result
 
@@ -69,13 +79,31 @@ def segment_case(
 def result_from(
     case: Case,
     prepared: PreparedCase,
-    probability: np.ndarray,
+    prediction: Prediction,
     threshold: float,
     minimum_volume_mm3: float,
     bundle_name: str,
 ) -> SegmentationResult:
-    """The lesions of a probability map (K, J, I) on the working grid, on the case's reference grid."""
-    moved = resample(Volume(probability, prepared.grid, "probability"), case.grid)
-    volume = Volume(np.ascontiguousarray(moved.array, dtype=np.float32), case.grid, "probability")
+    """The lesions of what a network says on the working grid, on the case's reference grid."""
+    volume = _on_reference_grid(prediction.probability, prepared, case, "probability")
+    uncertainty = None
+    if prediction.uncertainty is not None:
+        uncertainty = _on_reference_grid(prediction.uncertainty, prepared, case, "uncertainty")
     label, lesions = find_lesions(volume, threshold, minimum_volume_mm3)
-    return SegmentationResult(volume, label, lesions, threshold, case, bundle_name, minimum_volume_mm3)
+    return SegmentationResult(
+        volume,
+        label,
+        lesions,
+        threshold,
+        case,
+        bundle_name,
+        minimum_volume_mm3,
+        uncertainty,
+        prediction.precision,
+        prediction.notes,
+    )
+
+
+def _on_reference_grid(array: np.ndarray, prepared: PreparedCase, case: Case, name: str) -> Volume:
+    moved = resample(Volume(array, prepared.grid, name), case.grid)
+    return Volume(np.ascontiguousarray(moved.array, dtype=np.float32), case.grid, name)

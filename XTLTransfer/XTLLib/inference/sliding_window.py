@@ -72,8 +72,7 @@ def predict(
     box = bounding_box(foreground) if foreground is not None else tuple(slice(0, n) for n in image.shape[1:])
     if box is None:
         return probability
-    multiple = getattr(network, "size_multiple", (1, 1, 1))
-    box = tuple(_widen(part, n, m) for part, n, m in zip(box, image.shape[1:], multiple))
+    box = widened(box, image.shape[1:], getattr(network, "size_multiple", (1, 1, 1)))
     inside = None if foreground is None else foreground[box]
     size = tuple(part.stop - part.start for part in box)
     windows = [tuple(map(min, window, size))] if window is not None else windows_for(size)
@@ -84,8 +83,8 @@ def predict(
     try:
         with torch.inference_mode(), inference_precision(device):
             crop = torch.from_numpy(np.ascontiguousarray(image[(slice(None), *box)]))
-            run = partial(_mean_logits, network, crop, inside, overlap, batch, device, progress or Progress(), stage)
-            result = torch.sigmoid(_first_that_fits(run, windows, device)).cpu().numpy()
+            logits = partial(_logits_on, device, network, crop, inside, overlap, batch, progress or Progress(), stage)
+            result = torch.sigmoid(_first_that_fits(logits, windows, device)).cpu().numpy()
     finally:
         for part, training in modes:
             part.training = training
@@ -129,8 +128,24 @@ def _first_that_fits(run, windows: list[Shape], device: torch.device) -> torch.T
     )
 
 
-def _mean_logits(network, crop, inside, overlap, batch, device, progress, stage, window) -> torch.Tensor:
-    """Weighted mean (D, H, W) of the logits of the windows that hold foreground; 0 where no window lies."""
+def _logits_on(device, network, crop, inside, overlap, batch, progress, stage, window) -> torch.Tensor:
+    return window_logits(network, crop.to(device), inside, window, overlap, batch, progress, stage)
+
+
+def window_logits(
+    network: torch.nn.Module,
+    crop: torch.Tensor,
+    inside: np.ndarray | None,
+    window: Shape,
+    overlap: float,
+    batch: int,
+    progress: Progress,
+    stage: str,
+) -> torch.Tensor:
+    """Weighted mean (D, H, W), float32, of the logits of the windows that hold foreground; 0 where no window lies.
+
+    ``crop`` (C, D, H, W) is where the network is, in the network's precision; everything stays there.
+    """
     import torch
 
     from ..networks.layout import to_fast_layout
@@ -141,24 +156,32 @@ def _mean_logits(network, crop, inside, overlap, batch, device, progress, stage,
         if inside is None or inside[_box_at(corner, window)].any()
     ]
     progress.report(stage, 0.0)
-    crop = crop.to(device)
-    total = torch.zeros(crop.shape[1:], device=device)
+    if tuple(window) == tuple(crop.shape[1:]):  # one window: nothing to weigh
+        logits = _checked_logits(network, to_fast_layout(crop[None]))[0, 0].float()
+        progress.report(stage, 1.0)
+        return logits
+    total = torch.zeros(crop.shape[1:], device=crop.device)
     weight = torch.zeros_like(total)
-    gaussian = torch.from_numpy(gaussian_weights(window)).to(device)
+    gaussian = torch.from_numpy(gaussian_weights(window)).to(crop.device)
     for first in range(0, len(corners), batch):
         boxes = [_box_at(corner, window) for corner in corners[first : first + batch]]
         images = torch.stack([crop[(slice(None), *box)] for box in boxes])
-        logits = network(to_fast_layout(images))
-        if logits.shape[1] != 1 or logits.shape[2:] != images.shape[2:]:
-            raise InputError(
-                f"the network gives {tuple(logits.shape)} for an input of {tuple(images.shape)}",
-                "Use a network that gives one logit a voxel",
-            )
-        for box, values in zip(boxes, logits.float()):
+        logits = _checked_logits(network, to_fast_layout(images))
+        for box, values in zip(boxes, logits):
             total[box] += values[0] * gaussian
             weight[box] += gaussian
         progress.report(stage, (first + len(boxes)) / len(corners))
     return total / weight.clamp(min=_SMALLEST_WEIGHT)
+
+
+def _checked_logits(network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    logits = network(images)
+    if logits.shape[1] != 1 or logits.shape[2:] != images.shape[2:]:
+        raise InputError(
+            f"the network gives {tuple(logits.shape)} for an input of {tuple(images.shape)}",
+            "Use a network that gives one logit a voxel",
+        )
+    return logits
 
 
 def _corners(size: Shape, window: Shape, overlap: float) -> list[Shape]:
@@ -173,6 +196,11 @@ def _corners(size: Shape, window: Shape, overlap: float) -> list[Shape]:
 
 def _box_at(corner: Shape, window: Shape) -> tuple[slice, slice, slice]:
     return tuple(slice(c, c + w) for c, w in zip(corner, window))
+
+
+def widened(box: tuple[slice, ...], shape: Shape, multiple: Shape) -> tuple[slice, ...]:
+    """A box with the margin around it, grown to multiples where the image of ``shape`` voxels has room."""
+    return tuple(_widen(part, n, m) for part, n, m in zip(box, shape, multiple))
 
 
 def _widen(part: slice, length: int, multiple: int) -> slice:

@@ -47,7 +47,7 @@ def evaluate_segmentation(bundle_path: Path, fold: Datalist, device: str) -> lis
     values = []
     for entry in fold.test:
         case = load_case(entry, fold)
-        result = segment_case(case, bundle, device=device)
+        result = segment_case(case, bundle, device=device, precision="float32")  # the same figures anywhere
         values.append(segmentation_values(result.label, case))
     return values
 
