@@ -75,6 +75,6 @@ def class_weight(positives: int, negatives: int) -> float:
     return float(min(max(negatives / max(positives, 1), 1 / _LARGEST_WEIGHT), _LARGEST_WEIGHT))
 
 
-def l2sp(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+def l2sp(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Half the squared distance of (weights, where they started from): L2-SP (Li et al. 2018, arXiv 1802.01483)."""
     return 0.5 * torch.stack([(now - start).square().sum() for now, start in pairs]).sum()
