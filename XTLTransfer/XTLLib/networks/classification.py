@@ -67,6 +67,6 @@ class ClassificationNetwork(nn.Module):
     def _enlarged(self, x: Tensor) -> Tensor:
         if self.input_scale == 1:
             return x
-        size = [*x.shape[2:-2], *(max(1, round(n * self.input_scale)) for n in x.shape[-2:])]
+        size = [*x.shape[2:-2], *(max(1, round(int(n) * self.input_scale)) for n in x.shape[-2:])]
         mode = "bilinear" if x.ndim == 4 else "trilinear"
         return F.interpolate(x, size=size, mode=mode, align_corners=False)
