@@ -83,6 +83,8 @@ def test_folded_batchnorm_is_recognised(network):
     folded = folded_network()
     assert is_folded(folded)
     batchnorms(folded)[0].running_mean[0] = 0.1
+    assert is_folded(folded)  # the second layer is
+    batchnorms(folded)[1].running_var[0] = 0.9
     assert not is_folded(folded)
     assert not is_folded(nn.Conv2d(1, 1, 1))
 

@@ -54,13 +54,12 @@ def batchnorms(module: nn.Module) -> list[nn.BatchNorm2d | nn.BatchNorm3d]:
 
 @torch.no_grad()
 def is_folded(module: nn.Module) -> bool:
-    """Whether every BatchNorm of a module has mean 0 and variance 1, as after folding into convolutions.
+    """Whether a BatchNorm of a module has mean 0 and variance 1, as after folding into its convolution.
 
-    False for a module without BatchNorm. Training such a network with batch statistics would destroy it:
-    freeze it or recalibrate it first.
+    False for a module without BatchNorm. Training such a layer with batch statistics would change what it
+    computes from the first step on: freeze it or recalibrate it first.
     """
-    norms = batchnorms(module)
-    return bool(norms) and all(bool((norm.running_mean == 0).all() and (norm.running_var == 1).all()) for norm in norms)
+    return any(bool((norm.running_mean == 0).all() and (norm.running_var == 1).all()) for norm in batchnorms(module))
 
 
 @torch.no_grad()
