@@ -1,22 +1,16 @@
-"""Weights from files, good and bad, and over a real (local) network connection."""
+"""Weights from files: what fits is loaded and reported, what does not is refused with the nearest remedy."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from XTLLib.errors import Cancelled, InputError
-from XTLLib.networks import weights
+from XTLLib.errors import InputError
 from XTLLib.networks.backbones import build_backbone
-from XTLLib.networks.download import cache_folder, download
-from XTLLib.networks.weights import IMAGENET_FILES, load_weights, read_state_dict
-from XTLLib.progress import Progress
+from XTLLib.networks.initialisation import initialise_backbone
+from XTLLib.networks.weights import load_weights
 
 torch.set_num_threads(1)
 
@@ -35,6 +29,10 @@ def saved(tmp_path, squeezenet_state):
     return path
 
 
+def start(path, name="squeezenet1_0", **options):
+    return initialise_backbone(name, weights=str(path), seed=1, **options)
+
+
 def same_weights(backbone, state) -> bool:
     return all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
 
@@ -42,15 +40,12 @@ def same_weights(backbone, state) -> bool:
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("name", "tensors", "parameters", "folded"),
-    [("mobilenet_v2", 52 * 6, 3_504_872, True), ("squeezenet1_0", 2 * 25, 1_248_424, False)],
+    [("mobilenet_v2", 52 * 5, 3_504_872, True), ("squeezenet1_0", 2 * 25, 1_248_424, False)],
 )
 def test_real_imagenet_weights_match_completely(real_data, name, tensors, parameters, folded):
     path = real_data / "weights" / f"{name}_imagenet_fp16.pth"
-    backbone = build_backbone(name)
-    report = load_weights(backbone, path)
-    counters = sum(key.endswith("num_batches_tracked") for key in backbone.state_dict())
-    assert report.matched + len(report.missing) == tensors == len(backbone.state_dict())
-    assert len(report.missing) in (0, counters)
+    backbone, report = start(path, name)
+    assert (report.matched, report.needed, report.missing, report.mismatched) == (tensors, tensors, (), ())
     assert set(report.unexpected) == {"classifier.1.weight", "classifier.1.bias"}
     assert report.folded_batchnorm is folded
     assert report.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -64,20 +59,20 @@ def test_real_imagenet_weights_match_completely(real_data, name, tensors, parame
 
 
 def test_classifier_is_dropped_and_reported(saved, squeezenet_state):
-    backbone = build_backbone("squeezenet1_0")
-    report = load_weights(backbone, saved)
+    backbone, report = start(saved)
     assert same_weights(backbone, squeezenet_state)
     assert report.unexpected == ("classifier.1.weight", "classifier.1.bias")
-    assert (report.matched, report.missing, report.source) == (50, (), str(saved))
+    assert (report.matched, report.needed, report.missing, report.source) == (50, 50, (), str(saved))
+    assert str(report) == f"{saved}: 50 of 50 tensors, 2 left out"
+    assert report.to_dict()["licence"].startswith("not stated in the file")
+    assert start(saved, licence="CC BY 4.0")[1].licence == "CC BY 4.0"
 
 
-def test_checkpoint_around_a_state_dict_and_half_precision(tmp_path, squeezenet_state):
-    path = tmp_path / "checkpoint.pth"
+def test_half_precision_becomes_single(tmp_path, squeezenet_state):
+    path = tmp_path / "half.pth"
     half = {key: value.half() for key, value in squeezenet_state.items()}
-    torch.save({"epoch": 3, "state_dict": half}, path)
-    backbone = build_backbone("squeezenet1_0")
-    load_weights(backbone, path)
-    assert same_weights(backbone, {key: value.float() for key, value in half.items()})
+    torch.save(half, path)
+    assert same_weights(start(path)[0], {key: value.float() for key, value in half.items()})
 
 
 def test_old_densenet_names_are_understood(tmp_path):
@@ -88,55 +83,18 @@ def test_old_densenet_names_are_understood(tmp_path):
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     path = tmp_path / "old.pth"
     torch.save(old, path)
-    backbone = build_backbone("densenet121")
-    report = load_weights(backbone, path)
+    backbone, report = start(path, "densenet121")
     assert same_weights(backbone, state)
-    assert len(report.missing) == 121 and all(key.endswith("num_batches_tracked") for key in report.missing)
-
-
-class Malice:
-    def __reduce__(self):
-        return (eval, ("1 + 1",))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"not weights at all\n", "is not a state dict"),
-        (b"", "is not a state dict"),
-        (pickle.dumps(Malice()), "is not a state dict"),
-        ({"weights": Malice()}, "is not a state dict"),
-        ([torch.zeros(3)], "holds a list, not a state dict"),
-        ({}, "not a state dict"),
-        ({"epoch": 3, "optimizer": {}}, "'epoch' is a int, not a tensor"),
-        ({"features.0.weight": torch.tensor([1.0, float("nan")])}, r"not finite \(features.0.weight\)"),
-    ],
-)
-def test_file_that_is_no_state_dict_is_refused(tmp_path, content, message):
-    path = tmp_path / "weights.pth"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        torch.save(content, path)
-    with pytest.raises(InputError, match=message) as caught:
-        load_weights(build_backbone("squeezenet1_0"), path)
-    assert str(path) in str(caught.value)
-
-
-def test_truncated_file_is_refused(saved):
-    saved.write_bytes(saved.read_bytes()[: saved.stat().st_size // 2])
-    with pytest.raises(InputError, match="is not a state dict"):
-        read_state_dict(saved)
+    assert report.matched == report.needed == 120 + 4 * 121  # convolutions; of BatchNorm all but the counter
 
 
 def test_missing_file_and_wrong_checksum(saved, tmp_path):
-    backbone = build_backbone("squeezenet1_0")
     with pytest.raises(InputError, match=r"gone\.pth does not exist"):
-        load_weights(backbone, tmp_path / "gone.pth")
+        start(tmp_path / "gone.pth")
     with pytest.raises(InputError, match="SHA-256"):
-        load_weights(backbone, saved, sha256="0" * 64)
+        start(saved, sha256="0" * 64)
     digest = hashlib.sha256(saved.read_bytes()).hexdigest()
-    assert load_weights(backbone, saved, sha256=digest[:8]).sha256 == digest
+    assert start(saved, sha256=digest[:8])[1].sha256 == digest
 
 
 def test_weights_of_another_network_are_refused_and_named(saved):
@@ -150,92 +108,59 @@ def test_weights_of_another_network_are_refused_and_named(saved):
 def test_weights_with_more_or_fewer_layers_are_refused(tmp_path, squeezenet_state):
     path = tmp_path / "other.pth"
     torch.save({**squeezenet_state, "features.13.squeeze.weight": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match=r"50 of 50 tensors match, 1 are unknown"):
-        load_weights(build_backbone("squeezenet1_0"), path)
+    with pytest.raises(InputError, match=r"50 of 50 tensors match; 3 are unknown \(.*features.13.squeeze.weight"):
+        start(path)
     torch.save({key: value for key, value in squeezenet_state.items() if "features.12" not in key}, path)
-    with pytest.raises(InputError, match="44 of 50 tensors match"):
-        load_weights(build_backbone("squeezenet1_0"), path)
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        if self.path.endswith("/cut.pth"):
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.end_headers()
-            self.wfile.write(b"only this")
-        else:
-            super().do_GET()
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A real HTTP server on this machine: its folder and its address."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{running.server_port}/"
-        running.shutdown()
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("XTL_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-def test_imagenet_weights_are_fetched_once_and_kept(server, home, saved, squeezenet_state, monkeypatch):
-    folder, address = server
-    digest = hashlib.sha256(saved.read_bytes()).hexdigest()
-    name = f"squeezenet1_0-{digest[:8]}.pth"
-    (folder / name).write_bytes(saved.read_bytes())
-    monkeypatch.setitem(weights.IMAGENET_FILES, "squeezenet1_0", name)
-    backbone = build_backbone("squeezenet1_0")
-    with pytest.raises(InputError, match=r"not on this computer.*Allow the download, or fetch http"):
-        load_weights(backbone, "imagenet", base_url=address)
-    events = []
-    report = load_weights(backbone, "imagenet", allow_download=True, base_url=address, progress=Progress(events.append))
-    assert same_weights(backbone, squeezenet_state)
-    assert (report.source, report.sha256) == (address + name, digest)
-    assert "ImageNet" in report.licence
-    assert events[-1].fraction == 1
-    (folder / name).unlink()
-    kept = load_weights(build_backbone("squeezenet1_0"), "imagenet", base_url=address)
-    assert kept.sha256 == digest
-    assert cache_folder() == home / "weights"
-    assert [path.name for path in (home / "weights").iterdir()] == [name]
-
-
-def test_changed_file_never_appears(server, home, saved):
-    folder, address = server
-    (folder / IMAGENET_FILES["squeezenet1_0"]).write_bytes(saved.read_bytes())
-    with pytest.raises(InputError, match="'b66bff10' was expected"):
-        load_weights(build_backbone("squeezenet1_0"), "imagenet", allow_download=True, base_url=address)
-    assert list((home / "weights").iterdir()) == []
-
-
-def test_download_fails_whole(server, tmp_path):
-    folder, address = server
-    (folder / "big.pth").write_bytes(bytes(2_000_000))
-    target = tmp_path / "target" / "file.pth"
-
-    def cancelled() -> bool:
-        return True
-
-    for failing, message in (
-        (lambda: download(address + "gone.pth", target, "0" * 8), "404"),
-        (lambda: download(address + "cut.pth", target, "0" * 8), "cut short"),
-        (lambda: download(address + "big.pth", target, "0" * 8, size_limit_bytes=1_000_000), "larger than 1 MB"),
-        (lambda: download("http://127.0.0.1:9/x.pth", target, "0" * 8), "could not be fetched"),
-        (lambda: download("file:///etc/hostname", target, "0" * 8), "not http"),
-        (lambda: download(address + "big.pth", target, ""), "was expected"),
+    with pytest.raises(
+        InputError, match=r"44 of 50 tensors match; 6 are missing \(features.12.squeeze.weight, .*minimum_match to 0.88"
     ):
-        with pytest.raises(InputError, match=message):
-            failing()
-    with pytest.raises(Cancelled):
-        download(address + "big.pth", target, "0" * 8, Progress(is_cancelled=cancelled))
-    assert not target.parent.exists() or list(target.parent.iterdir()) == []
+        start(path)
+
+
+def test_a_part_of_the_weights_is_enough_when_asked_for(tmp_path, squeezenet_state):
+    path = tmp_path / "part.pth"
+    part = {key: value for key, value in squeezenet_state.items() if "features.12" not in key}
+    part["features.0.weight"] = torch.zeros(96, 4, 7, 7)
+    torch.save(part, path)
+    with pytest.raises(InputError, match=r"1 are of another shape \(features.0.weight 96x4x7x7 instead of 96x3x7x7\)"):
+        start(path, minimum_match=0.9)
+    backbone, report = start(path, minimum_match=0.86)
+    assert (report.matched, len(report.missing)) == (43, 6)
+    assert report.mismatched == ("features.0.weight 96x4x7x7 instead of 96x3x7x7",)
+    own = backbone.state_dict()
+    random = initialise_backbone("squeezenet1_0", weights="random", seed=1)[0].state_dict()
+    for key in own:  # what the file lacks is random, from the seed
+        is_lacking = key == "features.0.weight" or "features.12" in key
+        assert torch.equal(own[key], random[key] if is_lacking else squeezenet_state[key])
+
+
+def test_random_weights_come_from_the_seed_alone():
+    torch.manual_seed(5)
+    expected_next = torch.rand(1)
+    torch.manual_seed(5)
+    first, report = initialise_backbone("resnet18", weights="random", seed=3)
+    assert torch.equal(torch.rand(1), expected_next)
+    again, frozen = initialise_backbone("resnet18", weights="frozen-random", seed=3)
+    other, _ = initialise_backbone("resnet18", weights="random", seed=4)
+    assert same_weights(first, again.state_dict())
+    assert not same_weights(first, other.state_dict())
+    assert (report.source, report.frozen, frozen.source, frozen.frozen) == ("random", False, "frozen-random", True)
+    assert (report.matched, report.sha256, str(report)) == (0, None, "random weights")
+    # He et al. 2015, fan out: standard deviation sqrt(2 / (channels * kernel area))
+    assert first.layer4[1].conv2.weight.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
+    assert torch.equal(again.bn1.running_mean, torch.zeros(64)) and torch.equal(again.bn1.running_var, torch.ones(64))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "random", "layout": "keras"}, "the weights layout 'keras'. Choose torchvision or medicalnet"),
+        ({"weights": "random", "minimum_match": 0}, "minimum_match 0"),
+        ({"weights": "random", "minimum_match": 1.5}, "minimum_match 1.5"),
+        ({"weights": "imagenet", "layout": "medicalnet"}, "weights imagenet come without a file of their own"),
+        ({"weights": "frozen-random", "keys": {"a.": "b."}}, "Take out keys and layout"),
+    ],
+)
+def test_options_that_mean_nothing(options, message):
+    with pytest.raises(InputError, match=message):
+        initialise_backbone("resnet18", seed=0, **options)

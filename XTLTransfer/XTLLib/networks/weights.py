@@ -1,78 +1,89 @@
-"""Pretrained weights of 2D backbones, from a file or from the usual address."""
+"""Loading the weights of a file into a backbone, and the report of what fitted."""
 
 from __future__ import annotations
 
-import pickle
-import re
-import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..files import sha256_of
 from ..progress import Progress
 from .backbones import BACKBONES, Backbone, build_backbone
-from .download import cache_folder, download, require_checksum
-from .normalisation import is_folded
-
-IMAGENET = "imagenet"
-IMAGENET_URL = "https://download.pytorch.org/models/"
-# torchvision's files; what follows the last dash of a name is the beginning of the file's SHA-256.
-IMAGENET_FILES = {
-    "mobilenet_v2": "mobilenet_v2-b0353104.pth",
-    "squeezenet1_0": "squeezenet1_0-b66bff10.pth",
-    "resnet18": "resnet18-f37072fd.pth",
-    "resnet50": "resnet50-0676ba61.pth",
-    "densenet121": "densenet121-a639ec97.pth",
-    "vgg16_bn": "vgg16_bn-6c64b313.pth",
-}
-_IMAGENET_LICENCE = "torchvision (BSD-3-Clause); trained on ImageNet, whose images are for non-commercial research"
-_UNKNOWN_LICENCE = "not stated in the file; see where it came from"
-
-_COUNTER = "num_batches_tracked"
-_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    pickle.PickleError,
+from .download import require_checksum
+from .key_map import KeyMatch, beginnings, match_keys
+from .medicalnet import (
+    FIELD_OF_VIEW_NOTE,
+    MEDICALNET,
+    MEDICALNET_BACKBONES,
+    SHORTCUT_NOTE,
+    fill_shortcuts,
+    medicalnet_backbone,
 )
+from .normalisation import is_folded
+from .sources import IMAGENET, IMAGENET_URL, licence_of, locate
+from .state_files import StateFile, read_state_file
+
+__all__ = ["IMAGENET", "WeightsLayout", "WeightsReport", "load_weights"]
+
+WeightsLayout = Literal["torchvision", "medicalnet"]
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What was loaded into a backbone; part of a chain's record.
+    """Where a backbone's weights came from and what fitted; part of a chain's record.
 
     Attributes
     ----------
-    source : the file's path, or the address it was fetched from.
-    sha256 : of the file.
-    matched : number of the backbone's tensors that were loaded (all of them).
-    missing : the backbone's keys that the file lacks (only BatchNorm's batch counters may be).
-    unexpected : keys of the file that were dropped (the classifier).
+    source : the file's path, or the address it was fetched from (without its query); "random" or
+        "frozen-random" for weights without a file.
+    sha256 : of the file, None without one.
+    matched, needed : number of the backbone's tensors that were loaded, and of all. BatchNorm's batch
+        counters do not count.
+    missing : the backbone's keys that the file lacks; they stayed random.
+    mismatched : keys that have another shape in the file, with both shapes; they stayed random.
+    unexpected : names in the file that were left out (the classifier, a decoder).
     licence : the weights' licence as far as it is known.
     folded_batchnorm : BatchNorm was folded into the convolutions: freeze or recalibrate it before training.
+    frozen : no stage is to train the backbone.
+    notes : what else was done to make the file fit, in sentences.
     """
 
     source: str
-    sha256: str
+    sha256: str | None
     matched: int
+    needed: int
     missing: tuple[str, ...]
+    mismatched: tuple[str, ...]
     unexpected: tuple[str, ...]
     licence: str
     folded_batchnorm: bool
+    frozen: bool = False
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def __str__(self) -> str:
+        """One line for a terminal or a dialog."""
+        if self.sha256 is None:
+            return f"{self.source} weights"
+        counts = [
+            f"{len(names)} {label}"
+            for names, label in (
+                (self.missing, "missing"),
+                (self.mismatched, "of another shape"),
+                (self.unexpected, "left out"),
+            )
+            if names
+        ]
+        return ", ".join([f"{self.source}: {self.matched} of {self.needed} tensors", *counts, *self.notes])
 
 
 def load_weights(
@@ -81,120 +92,141 @@ def load_weights(
     sha256: str | None = None,
     allow_download: bool = False,
     *,
+    layout: WeightsLayout = "torchvision",
+    keys: Mapping[str, str] | None = None,
+    minimum_match: float = 1.0,
+    licence: str | None = None,
     base_url: str = IMAGENET_URL,
     progress: Progress | None = None,
 ) -> WeightsReport:
-    """Load a state dict with torchvision's key names into a 2D backbone, as float32.
+    """Load weights into a backbone, as float32.
 
     Parameters
     ----------
-    backbone : changed only when all its tensors are found.
-    source : a file, or "imagenet" for torchvision's ImageNet weights, kept under ``XTL_HOME/weights``.
-    sha256 : the expected checksum or its beginning (8 digits or more).
-    allow_download : fetch "imagenet" when it is not kept yet.
+    backbone : changed only when enough of its tensors are found; 2D, or for the layout "medicalnet" that
+        of ``medicalnet_backbone``.
+    source : a file (.pth, .safetensors, .npz), an https address, or "imagenet" for torchvision's ImageNet
+        weights. What is fetched is kept under ``XTL_HOME/weights``.
+    sha256 : the expected checksum or its beginning (8 digits or more); an address needs all 64 digits.
+    allow_download : fetch what is not kept yet.
+    layout : how the file names its tensors.
+    keys : for names that are neither: beginning in the file -> what takes its place (``key_map.match_keys``).
+    minimum_match : share of the backbone's tensors that the file has to hold. 1 also refuses a file of a
+        larger network of the same family.
+    licence : of the weights, for the record; None takes what is known of the file.
     base_url : where torchvision's files lie; a mirror may be named.
 
     Raises
     ------
-    InputError : the file is missing, is no state dict, holds code, has another checksum or belongs to
-        another network; or "imagenet" is not kept and may not be fetched.
+    InputError : the file is missing, is no state dict, holds code, has another checksum or does not fit; or
+        it is not on this computer and may not be, or cannot be, fetched.
+    MissingPackageError : a .safetensors file, and the package safetensors is not installed.
     """
-    if str(source) == IMAGENET:
-        path, origin = _imagenet_file(backbone.name, allow_download, base_url, progress)
-        licence = _IMAGENET_LICENCE
-    else:
-        path = Path(source)
-        origin, licence = str(path), _UNKNOWN_LICENCE
-        if not path.is_file():
-            raise InputError(f"the weights file {path} does not exist", f"Check the path, or write {IMAGENET}")
-    digest = sha256_of(path)
+    located = locate(str(source), backbone.name, sha256, allow_download, base_url, progress)
+    digest = sha256_of(located.path)
     if sha256 is not None:
-        require_checksum(path, digest, sha256)
-    state = read_state_dict(path)
-    dropped = tuple(key for key in state if key.startswith(backbone.classifier_prefixes))
-    state = {_modern_key(key): value for key, value in state.items() if key not in dropped}
-    missing = _require_fit(backbone, state, path)
-    backbone.load_state_dict(state, strict=False)
-    return WeightsReport(origin, digest, len(state), missing, dropped, licence, is_folded(backbone))
-
-
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file that ``torch.save`` wrote: a state dict, or a checkpoint holding one as "state_dict".
-
-    Nothing in the file is executed. Raises InputError when it is anything else or holds values that are
-    not finite.
-    """
-    remedy = "Give a state dict saved with torch.save, with torchvision's key names"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of odd pickles, which are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120].rstrip(".: ")
-        raise InputError(f"the weights file {path} is not a state dict ({reason})", remedy) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content:
-        raise InputError(f"the weights file {path} holds {_kind_of(content)}, not a state dict", remedy)
-    for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise InputError(
-                f"the weights file {path} is not a state dict ({key!r} is {_kind_of(value)}, not a tensor)", remedy
-            )
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise InputError(f"the weights file {path} holds values that are not finite ({key})", "Give another file")
-    return dict(content)
-
-
-def _imagenet_file(name: str, allow_download: bool, base_url: str, progress: Progress | None) -> tuple[Path, str]:
-    file = IMAGENET_FILES[name]
-    url, path = base_url.rstrip("/") + "/" + file, cache_folder() / file
-    prefix = file.rpartition("-")[2].partition(".")[0]
-    if path.is_file() and sha256_of(path).startswith(prefix):
-        return path, url
-    if not allow_download:
-        raise InputError(
-            f"the ImageNet weights of {name} are not on this computer ({path})",
-            f"Allow the download, or fetch {url} and give the path of the file",
-        )
-    download(url, path, prefix, progress)
-    return path, url
-
-
-def _require_fit(backbone: Backbone, state: Mapping[str, Tensor], path: Path) -> tuple[str, ...]:
-    """The batch counters that the file lacks; InputError when anything else is missing, different or too much."""
-    matched, needed, unknown = _fit(backbone, state)
-    if matched == needed and not unknown:
-        return tuple(key for key in backbone.state_dict() if key.endswith(_COUNTER) and key not in state)
-    raise InputError(
-        f"the weights file {path} does not fit {backbone.name}: {matched} of {needed} tensors match, "
-        f"{unknown} are unknown",
-        f"It fits {other}; name that backbone" if (other := _fitting_backbone(state)) else "Give the file that belongs",
+        require_checksum(located.path, digest, sha256)
+    file = read_state_file(located.path)
+    own, notes = backbone.state_dict(), []
+    if file.container:
+        notes.append(f"the state dict was under {file.container!r}")
+    match = match_keys(file.tensors, own, first_convolution(backbone), keys)
+    if layout == MEDICALNET:
+        notes.append(FIELD_OF_VIEW_NOTE)
+        if shortcuts := fill_shortcuts(file.tensors, own):
+            match = match.with_tensors(shortcuts)
+            notes.append(SHORTCUT_NOTE)
+    if match.share < minimum_match or (minimum_match == 1 and match.deeper):
+        raise _misfit(located.origin, backbone, layout, file, match, keys)
+    if match.prefix:
+        notes.append(f"{match.prefix!r} was taken off the names")
+    if match.grey:
+        notes.append("the first convolution was for grey images: repeated for RGB and divided by 3")
+    backbone.load_state_dict(match.tensors, strict=False)
+    return WeightsReport(
+        located.origin,
+        digest,
+        match.matched,
+        match.needed,
+        match.missing,
+        match.mismatched,
+        match.unexpected,
+        licence or licence_of(digest, layout),
+        is_folded(backbone),
+        notes=tuple(notes),
     )
 
 
-def _fit(backbone: Backbone, state: Mapping[str, Tensor]) -> tuple[int, int, int]:
-    """(tensors that match, tensors needed, tensors of the file that the backbone does not know)."""
-    own = backbone.state_dict()
-    needed = [key for key in own if not key.endswith(_COUNTER)]
-    matched = sum(key in state and state[key].shape == own[key].shape for key in needed)
-    unknown = [key for key in state if key not in own and not key.startswith(backbone.classifier_prefixes)]
-    return matched, len(needed), len(unknown)
+def first_convolution(backbone: Backbone) -> str:
+    """Key of the kernels that meet the image."""
+    kinds = (nn.Conv2d, nn.Conv3d)
+    return next(f"{name}.weight" for name, part in backbone.named_modules() if isinstance(part, kinds))
 
 
-def _fitting_backbone(state: Mapping[str, Tensor]) -> str | None:
-    for name in BACKBONES:
-        with torch.device("meta"):
-            matched, needed, unknown = _fit(build_backbone(name), state)
-        if matched == needed and not unknown:
-            return name
+def _misfit(
+    origin: str,
+    backbone: Backbone,
+    layout: WeightsLayout,
+    file: StateFile,
+    match: KeyMatch,
+    keys: Mapping[str, str] | None,
+) -> InputError:
+    found = [f"{match.matched} of {match.needed} tensors match"]
+    for label, names in (
+        ("missing", match.missing),
+        ("of another shape", match.mismatched),
+        ("unknown", match.unexpected),
+    ):
+        if names:
+            examples = ", ".join(name[:90] for name in names[:_SHOWN])
+            found.append(f"{len(names)} are {label} ({examples}{', ...' if len(names) > _SHOWN else ''})")
+    taken_off = f"with {match.prefix!r} taken off the names, " if match.prefix else ""
+    what = f"the weights file {origin} does not fit {backbone.name}: {taken_off}{'; '.join(found)}"
+    return InputError(what, _remedy(backbone, layout, file.tensors, match, keys))
+
+
+def _remedy(
+    backbone: Backbone,
+    layout: WeightsLayout,
+    state: Mapping[str, Tensor],
+    match: KeyMatch,
+    keys: Mapping[str, str] | None,
+) -> str:
+    """The nearest thing to do about weights that do not fit."""
+    if (fitting := _fitting(state, keys)) is not None:
+        name, fitting_layout = fitting
+        if fitting_layout != layout:
+            return f"It fits {name} with layout: {fitting_layout}; name these"
+        return f"It fits {name}; name that backbone"
+    shapes = Counter(tuple(value.shape) for value in state.values())
+    needed = Counter(tuple(value.shape) for key, value in backbone.state_dict().items() if value.ndim)
+    if needed <= shapes and not match.deeper:
+        return (
+            "The shapes are there under other names: give a key map from the beginnings of its names "
+            f"({beginnings(state)}) to those of {backbone.name} "
+            f"({beginnings(backbone.state_dict())})"
+        )
+    if match.share >= 0.5:
+        return (
+            f"Give the file that belongs, or set minimum_match to {int(100 * match.share) / 100:.2f} to let the rest "
+            "start at random"
+        )
+    return f"Give a file of weights for {backbone.name}"
+
+
+def _fitting(state: Mapping[str, Tensor], keys: Mapping[str, str] | None) -> tuple[str, WeightsLayout] | None:
+    """Backbone and layout that a file fits completely."""
+    for layout, names, build in (
+        ("torchvision", BACKBONES, build_backbone),
+        (MEDICALNET, MEDICALNET_BACKBONES, medicalnet_backbone),
+    ):
+        for name in names:
+            with torch.device("meta"):
+                backbone = build(name)
+            own = backbone.state_dict()
+            match = match_keys(state, own, first_convolution(backbone), keys)
+            if layout == MEDICALNET:
+                match = match.with_tensors(fill_shortcuts(state, own))
+            if match.is_complete:
+                return name, layout
     return None
-
-
-def _modern_key(key: str) -> str:
-    """torchvision once named DenseNet's layers ``norm.1``, and its files still do; now ``norm1``."""
-    return _OLD_DENSENET.sub(r"\1\2.", key)
-
-
-def _kind_of(value: object) -> str:
-    return f"a {type(value).__name__}"
