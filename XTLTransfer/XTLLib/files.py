@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -10,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, XTLError
 
 _MARKER = ".xtl-output"
+_DRAFT, _DRAFT_FOLDER = ".part.", ".part"  # within the name of a draft, at the end of one
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def atomic_folder(target: str | os.PathLike) -> Iterator[Path]:
     check_output_folder(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_DRAFT_FOLDER, dir=target.parent))
     except OSError as error:
         raise InputError(
             f"the output folder {target} cannot be made ({error.strerror})", "Choose a place that can be written to"
@@ -63,8 +66,17 @@ def check_output_folder(target: str | os.PathLike) -> None:
 
 
 @contextmanager
-def atomic_file(target: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path with the suffixes of ``target`` that replaces it when the block succeeds."""
+def atomic_file(target: str | os.PathLike, *, sync: bool = True) -> Iterator[Path]:
+    """Yield a temporary path with the suffixes of ``target`` that replaces it when the block succeeds.
+
+    With ``sync`` the file is on the disk before it takes the place of the one before, and so is its name
+    afterwards: a power failure leaves one of the two whole. Without, only a process that dies is survived.
+
+    Raises
+    ------
+    InputError : the folder cannot be made.
+    XTLError : there is no room left; ``target`` is as it was.
+    """
     target = Path(target).absolute()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,14 +84,46 @@ def atomic_file(target: str | os.PathLike) -> Iterator[Path]:
         raise InputError(
             f"the folder {target.parent} cannot be made ({error.strerror})", "Choose a place that can be written to"
         ) from error
-    draft = target.with_name(f".{os.getpid()}.part.{target.name}")
+    draft = target.with_name(f".{os.getpid()}{_DRAFT}{target.name}")
     try:
         yield draft
-        with open(draft, "rb") as stream:
-            os.fsync(stream.fileno())
+        if sync:
+            with open(draft, "rb") as stream:
+                os.fsync(stream.fileno())
         os.replace(draft, target)
+        if sync:
+            _sync_folder(target.parent)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise XTLError(
+            f"{target} cannot be written ({error.strerror})", "Make room on that disk; what was there before is kept"
+        ) from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def remove_drafts(folder: str | os.PathLike) -> None:
+    """Delete what :func:`atomic_file` and :func:`atomic_folder` left in ``folder`` when their process was killed.
+
+    Only for a folder in which no other process is writing.
+    """
+    folder = Path(folder)
+    for path in [*folder.glob(f".*{_DRAFT}*"), *folder.glob(f".*{_DRAFT_FOLDER}")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows has no handle of a folder to be synced
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sha256_of(path: str | os.PathLike) -> str:

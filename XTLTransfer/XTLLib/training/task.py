@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..transfer.training import Training
 
 
 @dataclass(frozen=True)
@@ -51,3 +56,14 @@ class Task(Protocol):
     def validate(self, network: nn.Module) -> Validation:
         """The figures on the validation patients, of a network in evaluation mode."""
         ...
+
+
+def require_validation(task: Task, training: Training) -> None:
+    """Raise InputError where a training waits for validations and there are no patients for them."""
+    waits = {"schedule plateau": training.schedule == "plateau", "early_stopping": training.early_stopping is not None}
+    waiting = [name for name, does in waits.items() if does]
+    if waiting and not task.can_validate:
+        raise InputError(
+            f"{' and '.join(waiting)} of a stage that has too few validation patients",
+            "Give more of them, or leave it out of the training",
+        )
