@@ -11,7 +11,7 @@ from ...errors import InputError
 from ..datalist import Datalist
 from ..tables import nearest
 
-LAYOUTS = ("mias", "open-ms", "isbi2015", "prostatex", "prostatex-patches", "picai", "csv")
+LAYOUTS = ("mias", "cbis-ddsm", "dicom-mg", "open-ms", "isbi2015", "prostatex", "prostatex-patches", "picai", "csv")
 
 
 def read_layout(layout: str, source: str | os.PathLike, **options: str) -> Datalist:

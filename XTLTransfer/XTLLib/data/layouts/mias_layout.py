@@ -7,6 +7,9 @@ Medica ICS 1069:375-378. Two forms are read:
   if there, ``abnormalities.csv`` (image_id, x_px, y_px, radius_px from the top left);
 * the original: ``Info.txt`` beside ``mdb001.pgm`` ... It has 330 rows for 322 films (one a abnormality),
   y counts from the BOTTOM of the 1024 rows, and films 2n-1 and 2n are the two breasts of patient n.
+
+Odd films are left breasts, even ones right ones: so the letters say that stand on the films (which are
+stored mirrored). Info.txt says the opposite.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ import re
 from pathlib import Path
 
 from ...errors import InputError
-from ..datalist import Datalist, Entry
+from ..datalist import Datalist
 from ..tables import read_table
-from .common import choose, require_entries
+from .common import choose
+from .films import FilmFacts, film_datalist
 
-TARGETS = ("abnormal", "cancer")
+TARGETS = ("abnormal", "cancer", "density", "laterality", "lesions", "none")
 LICENCE = "MIAS licence agreement: research use only, not to be rented, leased or sold"
 _SEVERITIES = ("normal", "benign", "malignant")
 _ROWS_OF_A_FILM = 1024
@@ -32,8 +36,10 @@ def read(source: Path, target: str = "abnormal") -> Datalist:
     Parameters
     ----------
     source : folder with images.csv, or with Info.txt and the .pgm files.
-    target : what label 1 means: "abnormal" (benign or malignant against normal) or "cancer"
-        (malignant against the rest).
+    target : what the labels say: "abnormal" (benign or malignant against normal), "cancer" (malignant
+        against the rest), "density" (fatty, glandular, dense), "laterality" (the side printed on the
+        film); "lesions": the marked circles as masks, without abnormal films that have no mark; "none":
+        no labels. Every film is an MLO view.
 
     Each entry is one film; its attributes are view, laterality, tissue (F fatty, G glandular, D dense),
     severity, classes, and circles_px: "x y radius" of each annotated circle in pixels from the top
@@ -41,21 +47,15 @@ def read(source: Path, target: str = "abnormal") -> Datalist:
     """
     choose("mias", "target", target, TARGETS)
     films = (_films_of_table if (source / "images.csv").is_file() else _films_of_info)(source)
-    positive = _SEVERITIES[1:] if target == "abnormal" else _SEVERITIES[2:]
-    entries = [
-        Entry(patient, case, {"MG": str(path)}, int(attributes["severity"] in positive), attributes=attributes)
-        for patient, case, path, attributes in films
-    ]
-    return Datalist(
-        name="MIAS",
+    told = {"abnormal": "; label 1 is benign or malignant", "cancer": "; label 1 is malignant"}.get(target, "")
+    return film_datalist(
+        [FilmFacts(patient, case, str(path), attributes) for patient, case, path, attributes in films],
         layout="mias",
-        task="mammogram-classification",
-        channels=("MG",),
-        reference="MG",
-        labels={"0": "normal", "1": "abnormal"} if target == "abnormal" else {"0": "no cancer", "1": "cancer"},
+        name="MIAS",
+        target=target,
         licence=LICENCE,
-        description=f"{len(entries)} films; label 1 is {' or '.join(positive)}",
-        training=require_entries(entries, source, "films"),
+        description=f"{len(films)} films{told}",
+        source=source,
     )
 
 
