@@ -10,9 +10,10 @@ from torch import nn
 from ..errors import InputError
 from .backbones import Backbone, build_backbone, initialise
 from .classification import ClassificationNetwork
-from .conversion import ConversionReport, carried_parameters, convert, refit
+from .conversion import ConversionReport, convert, refit
 from .depth_plan import DepthPlan
 from .native import native_backbone
+from .peft_adapters import add_adapters
 from .projection import ProjectionNetwork
 from .reconstruction import ReconstructionNetwork
 from .segmentation import SegmentationNetwork
@@ -67,7 +68,8 @@ def convert_network(spec: NetworkSpec, source: Backbone) -> tuple[Network, Conve
                 "Put 2D stages before the conversion",
             )
         backbone = copy.deepcopy(source)
-        report = ConversionReport("none", spec.in_channels, (), (), 0.0, 0, 0.0)
+        count = sum(parameter.numel() for parameter in backbone.parameters())
+        report = ConversionReport("none", spec.in_channels, (), (), 0.0, count, 1.0)
     elif source.plan is None:
         backbone, report = convert(
             source, spec.conversion, spec.in_channels, depth_plan(spec, source), spec.input_channels
@@ -82,7 +84,8 @@ def convert_network(spec: NetworkSpec, source: Backbone) -> tuple[Network, Conve
         )
     network = _with_head(spec, backbone)
     total = sum(parameter.numel() for parameter in network.parameters())
-    return network, dataclasses.replace(report, parameters=total, carried_share=carried_parameters(backbone) / total)
+    carried = report.carried_share * report.parameters
+    return network, dataclasses.replace(report, parameters=total, carried_share=carried / total)
 
 
 def depth_plan(spec: NetworkSpec, backbone: Backbone) -> DepthPlan:
@@ -95,6 +98,8 @@ def depth_plan(spec: NetworkSpec, backbone: Backbone) -> DepthPlan:
 
 
 def _with_head(spec: NetworkSpec, backbone: Backbone) -> Network:
+    if spec.adapters:
+        add_adapters(backbone, spec.adapters)
     if spec.kind == "segmentation":
         return SegmentationNetwork(backbone, spec.out_channels, spec.decoder_channels, spec.dropout)
     if spec.kind == "reconstruction":

@@ -13,6 +13,7 @@ from .acs import ACS_RULES, AcsConvolution
 from .backbones import Backbone, build_backbone
 from .depth_plan import DepthPlan
 from .kernels import adapt_input_channels, centre_kernel, inflate_kernel, refit_depth, stack_kernel
+from .peft_adapters import carry_adapters, is_adapter_key
 from .self_test import description_of_test, require_same_response
 from .spec import CONVERSIONS, INPUT_CHANNELS, ConversionRule, InputChannels
 
@@ -155,12 +156,12 @@ def volumetric_copy(
             _replace(volumetric, name, _volumetric_pool(flat, plan, levels[name]))
         elif isinstance(flat, nn.BatchNorm2d):
             _replace(volumetric, name, _volumetric_batchnorm(source.get_submodule(name)))
+    carry_adapters(source, volumetric)
     volumetric.train(source.training)
     volumetric.plan, volumetric.rule, volumetric.in_channels = plan, rule, in_channels
     volumetric.stage_strides = tuple((plan.depth_stride(level), 2**level, 2**level) for level in source.stage_levels)
     error = require_same_response(source, volumetric, input_channels) if self_test else 0.0
     parameters = sum(parameter.numel() for parameter in volumetric.parameters())
-    carried = carried_parameters(volumetric)
     report = ConversionReport(
         rule,
         in_channels,
@@ -168,7 +169,7 @@ def volumetric_copy(
         plan.strides,
         error,
         parameters,
-        carried / parameters,
+        _carried(volumetric, source) / parameters,
         input_channels,
         "2D" if source.plan is None else "volumetric",
         description_of_test(rule) if self_test else "",
@@ -176,27 +177,28 @@ def volumetric_copy(
     return volumetric, report
 
 
-def carried_parameters(backbone: Backbone) -> int:
-    """Number of parameters that a conversion takes from its source: all but the mixing weights of "soft-acs"."""
-    mixing = sum(
-        part.mixing.numel()
-        for part in backbone.modules()
-        if isinstance(part, AcsConvolution) and part.mixing is not None
+def _carried(volumetric: Backbone, source: Backbone) -> int:
+    """Number of parameters that come from the source: all but the mixing weights of "soft-acs" that it lacks."""
+    held = {name for name, _ in source.named_parameters()}
+    return sum(
+        parameter.numel()
+        for name, parameter in volumetric.named_parameters()
+        if not name.endswith(".mixing") or name in held
     )
-    return sum(parameter.numel() for parameter in backbone.parameters()) - mixing
 
 
 def backbone_skeleton(source: Backbone) -> tuple[Backbone, dict[str, int]]:
     """The 2D backbone of the same name without values (on the device "meta"), and its levels.
 
     Levels: name of every convolution and pooling module -> number of in-plane halvings before it, in the order
-    in which an image meets them; measured on an image rather than declared. Raises InputError when the source
-    holds other parameters than its name promises, such as adapters that were not merged.
+    in which an image meets them; measured on an image rather than declared. Adapters are left out. Raises
+    InputError when the source holds other parameters than its name promises, such as a low-rank update that was
+    not merged.
     """
     with torch.device("meta"):
         skeleton = build_backbone(source.name).eval()
     expected = set(skeleton.state_dict())
-    held = {key for key in source.state_dict() if not key.endswith(".mixing")}
+    held = {key for key in source.state_dict() if not (key.endswith(".mixing") or is_adapter_key(key))}
     if held != expected:
         raise InputError(
             f"the backbone {source.name} has tensors that do not belong to it or lacks some "

@@ -9,6 +9,7 @@ from ..errors import InputError
 from .acs import AcsConvolution
 from .backbones import Backbone, build_backbone
 from .kernels import adapt_input_channels
+from .peft_adapters import carry_adapters, is_adapter_key
 from .spec import InputChannels
 
 
@@ -40,5 +41,6 @@ def flatten_backbone(volumetric: Backbone, input_channels: InputChannels = "mean
     }
     if state[first].shape[1] != flat.in_channels:
         state[first] = adapt_input_channels(state[first], flat.in_channels, input_channels)
-    flat.load_state_dict(state, assign=True)
+    flat.load_state_dict({key: value for key, value in state.items() if not is_adapter_key(key)}, assign=True)
+    carry_adapters(volumetric, flat)
     return flat.train(volumetric.training)

@@ -54,6 +54,7 @@ class NetworkSpec:
     slice_pooling : classification only: how the slices of the deepest stage become one vector: "mean",
         "max" or "attention" (a learned weight for each slice).
     projection_channels : projection only: length of the vector.
+    adapters : rank of the adapters that a fine-tuning left in the backbone (``peft_adapters``); 0 for none.
     """
 
     kind: NetworkKind
@@ -71,6 +72,7 @@ class NetworkSpec:
     input_channels: InputChannels = "mean"
     slice_pooling: SlicePooling = "mean"
     projection_channels: int = 128
+    adapters: int = 0
 
     def __post_init__(self) -> None:
         for name, choices, label in (
@@ -97,6 +99,7 @@ class NetworkSpec:
                 object.__setattr__(self, name, values)
         for name in ("in_channels", "out_channels", "projection_channels"):
             _require(getattr(self, name) >= 1, f"{name} {getattr(self, name)} of a network", "Give 1 or more")
+        _require(self.adapters >= 0, f"adapters {self.adapters} of a network", "Give a rank, or 0 for none")
         _require(0 <= self.dropout < 1, f"the dropout {self.dropout} of a network", "Give a number from 0 to below 1")
         _require(self.input_scale > 0, f"the input_scale {self.input_scale} of a network", "Give a positive number")
         _require(self.input_sd > 0, f"the input_sd {self.input_sd} of a network", "Give a positive number")
