@@ -38,12 +38,10 @@ class Backbone(nn.Module):
     stage_strides : cumulative stride of each stage's output, (h, w), or (d, h, w) after conversion.
     plan : the ``DepthPlan`` of a volumetric backbone, None in 2D.
     rule : the conversion rule that made it volumetric, None in 2D.
-    classifier_prefixes : parameter names of the classifier, which a weights file may hold and a backbone drops.
     """
 
     name = ""
     stage_channels: tuple[int, ...] = ()
-    classifier_prefixes: tuple[str, ...] = ("classifier.",)
     _halvings: tuple[int, ...] = (1, 2, 3, 4, 5)
 
     def __init__(self) -> None:

@@ -57,7 +57,6 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module | N
 
 
 class _ResNet(Backbone):
-    classifier_prefixes = ("fc.",)
     _block: type[_BasicBlock] | type[_Bottleneck]
     _repeats: tuple[int, int, int, int]
 
