@@ -214,6 +214,18 @@ def test_damaged_file_is_read_or_refused_in_one_line(tmp_path, tensors, kind, cu
         assert all(isinstance(value, torch.Tensor) for value in read.values())
 
 
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_pickle_that_asks_for_memory_is_refused(tmp_path, is_zip):
+    class Hoard:
+        def __reduce__(self):
+            return (bytearray, (10**12,))
+
+    path = tmp_path / "weights.pth"
+    torch.save({"a": torch.zeros(1), "b": Hoard()}, path, _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(InputError, match="it holds code or objects that are no tensors"):
+        read_state_file(path)
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_state_file(tmp_path / "gone.pth")

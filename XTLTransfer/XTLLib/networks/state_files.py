@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import struct
 import warnings
@@ -27,6 +28,7 @@ _DEPTH_LIMIT = 3
 # Where training programs put the weights within a checkpoint, the likeliest first: of a self-distilled pair
 # (DINO) the teacher is the one to use.
 CONTAINERS = ("state_dict", "model_state_dict", "model", "teacher", "student", "network_weights", "network")
+_BYTEARRAY = b"\nbytearray\n"
 _REMEDY = (
     "Give a state dict as .pth (torch.save of model.state_dict()), .safetensors or .npz; if this file should be "
     "one, fetch it again"
@@ -125,13 +127,26 @@ def _read(path: Path, head: bytes, size: int) -> Any:
             raise ValueError(f"it unpacks to {unpacked / 1e6:.0f} MB from {size / 1e6:.1f} MB")
         if all(entry.filename.endswith(".npy") for entry in entries):
             return _read_npz(path)
+        with zipfile.ZipFile(path) as archive:
+            for entry in entries:
+                if entry.filename.endswith(".pkl"):
+                    _require_no_allocator(archive.read(entry))
     elif head[8:9] == b"{":
         return _read_safetensors(path)
+    else:
+        with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            _require_no_allocator(content)
     # Training programs like to leave their options in a checkpoint; a Namespace holds names and values only.
     allow = getattr(torch.serialization, "safe_globals", None)
     with warnings.catch_warnings(), allow([Namespace]) if allow else nullcontext():
         warnings.simplefilter("ignore")  # torch warns of odd pickles, which are refused
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _require_no_allocator(content: bytes | mmap.mmap) -> None:
+    """torch builds a bytearray of any length that a pickle asks for, which could fill the memory."""
+    if content.find(_BYTEARRAY) >= 0:
+        raise pickle.UnpicklingError("GLOBAL bytearray")
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
