@@ -1,0 +1,260 @@
+"""The background worker: real processes, killed, starved, cancelled and forgotten."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from XTLLib.bundle.load import load_bundle
+from XTLLib.data.volume import Volume
+from XTLLib.errors import Cancelled, InputError, XTLError
+from XTLLib.inference import client as client_module
+from XTLLib.inference.classify import classify_case
+from XTLLib.inference.client import InferenceWorker
+from XTLLib.inference.exchange import ExchangeFolder, pack_case, unpack_case
+from XTLLib.inference.segment import segment_case
+from XTLLib.progress import Progress
+from XTLLib.scene.self_test import (
+    small_brain,
+    small_prostate,
+    write_classification_bundle,
+    write_segmentation_bundle,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    return write_segmentation_bundle(tmp_path_factory.mktemp("bundles") / "ms")
+
+
+@pytest.fixture(scope="module")
+def shared_worker():
+    worker = InferenceWorker()
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def worker(shared_worker):
+    """A warm worker; a test that ends it leaves the next one to start another."""
+    yield shared_worker
+    assert not shared_worker.is_busy
+
+
+@pytest.fixture
+def exchange(tmp_path, monkeypatch) -> Path:
+    """A folder of this test's own for what is exchanged, to see what is left in it."""
+    monkeypatch.setattr("XTLLib.inference.exchange._base_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def endless_case(bundle: Path):
+    """A case that keeps a worker busy for a long time: the small brain, many times as fine."""
+    case = small_brain()
+    grid = case.grid.with_spacing((0.8, 0.8, 0.8))
+    rng = np.random.default_rng(0)
+    large = Volume(rng.uniform(1, 2, grid.shape).astype(np.float32), grid, "large")
+    return replace(case, channels=dict.fromkeys(case.channels, large))
+
+
+def wait_for(condition, limit_s: float = 30.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_a_job_gives_what_the_same_call_gives_here(worker, bundle):
+    case, events = small_brain(), []
+    result = worker.segment(case, bundle, mirror=True).wait(Progress(events.append))
+    here = segment_case(case, load_bundle(bundle), mirror=True)
+    assert np.array_equal(result.label.array, here.label.array) and result.lesions == here.lesions
+    np.testing.assert_array_equal(result.probability.array, here.probability.array)
+    np.testing.assert_array_equal(result.uncertainty.array, here.uncertainty.array)
+    assert result.case is case and result.threshold == here.threshold and result.precision == here.precision
+    assert np.allclose(result.label.grid.ijk_to_ras, case.grid.ijk_to_ras)
+    assert {"Loading the bundle", "Segmenting"} <= {event.stage for event in events}
+
+
+def test_findings_come_back_rated(worker, tmp_path):
+    case, path = small_prostate(), write_classification_bundle(tmp_path / "prostate")
+    result = worker.classify(case, path).wait()
+    here = classify_case(case, load_bundle(path))
+    assert result.findings == here.findings and np.array_equal(result.label.array, here.label.array)
+
+
+def test_fifty_jobs_in_a_row_on_one_process(worker, bundle):
+    case = small_brain()
+    first = worker.segment(case, bundle).wait()
+    pid = worker.pid
+    for _ in range(49):
+        assert np.array_equal(worker.segment(case, bundle).wait().label.array, first.label.array)
+    assert worker.pid == pid and not list(worker._folder.path.iterdir())
+
+
+def test_bad_input_is_the_same_error_as_here(worker, bundle, tmp_path):
+    case = small_brain()
+    lacking = replace(case, channels={"FLAIR": case.channels["FLAIR"]})
+    with pytest.raises(InputError) as here:
+        segment_case(lacking, load_bundle(bundle))
+    with pytest.raises(InputError) as there:
+        worker.segment(lacking, bundle).wait()
+    assert str(there.value) == str(here.value)
+    with pytest.raises(InputError, match=r"bundle .*nowhere is not a folder"):
+        worker.segment(case, tmp_path / "nowhere").wait()
+    with pytest.raises(XTLError, match="unexpected TypeError"):
+        worker.segment(case, bundle, colour="blue").wait()
+    assert worker.segment(case, bundle).wait().lesions
+
+
+def test_a_cancel_is_heard(worker, bundle):
+    with pytest.raises(Cancelled):
+        worker.segment(small_brain(), bundle).wait(Progress(None, lambda: True))
+    assert worker.segment(small_brain(), bundle).wait().lesions
+
+
+def test_a_cancel_acts_within_two_seconds_whatever_the_worker_does(worker, bundle):
+    worker.warm(bundle).wait()
+    job, pid = worker.segment(endless_case(bundle), bundle, mirror=True), worker.pid
+    stages = set()
+    wait_for(lambda: stages.update(event.stage for event in job.poll()) or "Segmenting" in stages)
+    began = time.monotonic()
+    job.cancel()
+    wait_for(lambda: job.poll() or job.is_done)
+    assert time.monotonic() - began < 2.0
+    with pytest.raises(Cancelled):
+        job.result()
+    wait_for(lambda: worker.pid == pid or not is_alive(pid))
+    assert worker.segment(small_brain(), bundle).wait().lesions
+
+
+def test_a_killed_worker_is_one_clear_error_and_the_next_job_has_a_new_one(worker, bundle, exchange):
+    worker.close()
+    worker.warm(bundle).wait()
+    job, pid = worker.segment(endless_case(bundle), bundle), worker.pid
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(XTLError, match=r"ended unexpectedly; the scene is as it was\. Press Apply again"):
+        job.wait()
+    assert worker.segment(small_brain(), bundle).wait().lesions and worker.pid != pid
+    worker.close()
+    assert not list(exchange.iterdir())
+
+
+def test_an_idle_worker_ends_and_a_new_one_starts_unasked(bundle, exchange):
+    worker = InferenceWorker(idle_s=0.5)
+    assert worker.segment(small_brain(), bundle).wait().lesions
+    pid = worker.pid
+    wait_for(lambda: not is_alive(pid))
+    assert not list(exchange.iterdir())
+    assert worker.segment(small_brain(), bundle).wait().lesions
+    worker.close()
+    assert not list(exchange.iterdir())
+
+
+def test_the_worker_ends_with_its_parent(bundle, exchange):
+    script = f"""
+        import os, sys, time
+        from pathlib import Path
+        import XTLLib.inference.exchange as exchange
+        exchange._base_folder = lambda: Path({str(exchange)!r})
+        from XTLLib.inference.client import InferenceWorker
+        worker = InferenceWorker()
+        worker.warm({str(bundle)!r}).wait()
+        print(worker.pid, flush=True)
+        time.sleep(60)
+    """
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    assert is_alive(pid) and list(exchange.iterdir())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    wait_for(lambda: not is_alive(pid), 5)
+    assert not list(exchange.iterdir())
+
+
+def test_what_a_killed_pair_left_is_removed_by_the_next(exchange):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    orphan, other = exchange / f"xtl-exchange-{ended.pid}-abc", exchange / f"xtl-exchange-{os.getpid()}-abc"
+    orphan.mkdir()
+    other.mkdir()
+    folder = ExchangeFolder()
+    assert not orphan.exists() and other.exists() and folder.path.stat().st_mode & 0o077 == 0
+
+
+def test_a_worker_that_falls_silent_is_given_up(worker, bundle, monkeypatch):
+    monkeypatch.setattr(client_module, "_SILENCE_S", 2.5)
+    worker.warm(bundle).wait()
+    job, pid = worker.segment(small_brain(), bundle), worker.pid
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(XTLError, match="ended unexpectedly"):
+        job.wait()
+    wait_for(lambda: not is_alive(pid))
+
+
+def test_no_room_for_the_images_is_told_before_anything_runs(worker, bundle, monkeypatch):
+    worker.warm(bundle).wait()
+
+    class Full:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return False
+
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("XTLLib.inference.exchange.open", lambda *_: Full(), raising=False)
+    with pytest.raises(XTLError, match=r"MiB cannot be handed over in .* \(No space left on device\). Free some"):
+        worker.segment(small_brain(), bundle)
+    monkeypatch.undo()
+    assert not worker.is_busy and worker.segment(small_brain(), bundle).wait().lesions
+
+
+def test_a_busy_worker_takes_no_second_job(worker, bundle):
+    job = worker.segment(small_brain(), bundle)
+    with pytest.raises(XTLError, match="busy"):
+        worker.segment(small_brain(), bundle)
+    assert job.wait().lesions
+
+
+def test_a_case_goes_over_and_back_without_its_patient(exchange):
+    case, folder = small_prostate(), ExchangeFolder()
+    packed = pack_case(case, folder)
+    assert case.patient not in str(packed)
+    copy = unpack_case(packed, folder)
+    assert copy.findings == case.findings and copy.reference == case.reference and copy.patient == "case"
+    for name, volume in case.channels.items():
+        assert np.array_equal(copy.channels[name].array, volume.array)
+        assert np.array_equal(copy.channels[name].grid.ijk_to_ras, volume.grid.ijk_to_ras)
+    folder.remove()
+
+
+def test_a_bundle_that_was_trained_again_is_read_again(worker, tmp_path):
+    path = write_segmentation_bundle(tmp_path / "again")
+    before = worker.segment(small_brain(), path).wait()
+    described = (path / "configs" / "xtl.json").read_text()
+    (path / "configs" / "xtl.json").write_text(described.replace('"name": "untrained-ms"', '"name": "trained-again"'))
+    after = worker.segment(small_brain(), path).wait()
+    assert (before.bundle_name, after.bundle_name) == ("untrained-ms", "trained-again")

@@ -1,0 +1,241 @@
+"""The other end of the background worker: what a panel or a script holds."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..child import Child, python_command
+from ..data.case import Case
+from ..errors import Cancelled, InputError, MissingPackageError, XTLError
+from ..progress import Progress, ProgressEvent
+from .exchange import ExchangeFolder, Result, pack_case, unpack_result
+from .worker import IDLE_S
+
+_EVENT_FIELDS = {field.name for field in fields(ProgressEvent)}
+_CANCEL_GRACE_S = 1.5  # then the process is ended; the next job starts a new one
+_SILENCE_S = 30.0  # without a heartbeat, after which the worker is taken for dead
+_POLL_S = 0.01
+_ERRORS = {"input": InputError, "missing-package": MissingPackageError}
+
+
+class Job:
+    """One case on its way through the worker. The owner calls :meth:`poll` now and then."""
+
+    def __init__(self, worker: InferenceWorker, request: dict[str, Any], case: Case | None) -> None:
+        self._worker, self._request, self._case = worker, request, case
+        self._is_heard = False
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._cancelled_at: float | None = None
+        self.is_done = False
+        self.details: tuple[str, ...] = ()
+
+    def poll(self) -> list[ProgressEvent]:
+        """What the worker reported since the last call; also carries a cancel, and a worker's death, through."""
+        if self.is_done:
+            return []
+        events = []
+        for message in self._worker._messages():
+            if message.get("id") == self._request["id"]:
+                self._is_heard = True
+                events += self._understand(message)
+        if not self.is_done:
+            self._watch()
+        return events
+
+    def cancel(self) -> None:
+        """Stop the job; within two seconds :meth:`poll` finds it done, if need be with the worker ended."""
+        if self._cancelled_at is None and not self.is_done:
+            self._cancelled_at = time.monotonic()
+            self._worker._send({"do": "cancel", "id": self._request["id"]})
+
+    def result(self) -> Result | None:
+        """The result of a job that is done; None after ``warm``.
+
+        Raises
+        ------
+        Cancelled : it was stopped.
+        InputError, MissingPackageError : as the same call in this process would.
+        XTLError : the worker ended or failed; ``details`` then has its last lines.
+        """
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def wait(self, progress: Progress | None = None) -> Result | None:
+        """Block until the job is done, passing on its reports and a cancel; then :meth:`result`."""
+        progress = progress or Progress()
+        stage, fraction = "Starting the worker", 0.0
+        while not self.is_done:
+            for event in self.poll():
+                stage, fraction = event.stage, event.fraction
+            try:
+                progress.report(stage, fraction)
+            except Cancelled:
+                self.cancel()
+            time.sleep(_POLL_S)
+        return self.result()
+
+    def _understand(self, message: dict[str, Any]) -> list[ProgressEvent]:
+        kind = message.get("type")
+        if kind == "progress":
+            return [ProgressEvent(**{key: value for key, value in message.items() if key in _EVENT_FIELDS})]
+        if kind == "result" and self._cancelled_at is None:
+            data = message["result"]
+            try:
+                self._result = unpack_result(data, self._worker._folder, self._case) if data else None
+            except (OSError, ValueError, KeyError) as error:
+                self._error = XTLError(f"the worker's result cannot be read ({error})", "Try again")
+            self._end()
+        elif kind in ("result", "cancelled"):
+            self._error = Cancelled("inference")
+            self._end()
+        elif kind == "error":
+            self.details = tuple(message.get("log", ()))
+            self._error = _ERRORS.get(message.get("code"), XTLError)(message["message"], message["hint"])
+            self._end()
+        return []
+
+    def _watch(self) -> None:
+        """End what does not answer, and notice what has ended."""
+        now = time.monotonic()
+        if self._cancelled_at is not None and now - self._cancelled_at > _CANCEL_GRACE_S:
+            self._worker._abandon()
+            self._error = Cancelled("inference")
+            self._end()
+        elif not self._worker._is_there(with_messages=True):
+            if self._worker._ended_idle() and not self._is_heard and self._cancelled_at is None:
+                self._worker._post(self._request, self._case)  # it ended just as the job was on its way
+                return
+            self.details = self._worker._last_words()
+            self._worker._abandon()
+            self._error = (
+                Cancelled("inference")
+                if self._cancelled_at is not None
+                else XTLError(
+                    "the background worker ended unexpectedly; the scene is as it was",
+                    "Press Apply again; if it happens again, close other programs, as memory may have run out",
+                )
+            )
+            self._end()
+
+    def _end(self) -> None:
+        self.is_done = True
+        self._worker._finished(self)
+
+
+class InferenceWorker:
+    """Starts the worker process when it is first needed, and again when it has ended.
+
+    Parameters
+    ----------
+    idle_s : seconds without a job after which the process ends by itself.
+    """
+
+    def __init__(self, idle_s: float = IDLE_S) -> None:
+        self._idle_s = idle_s
+        self._child: Child | None = None
+        self._folder: ExchangeFolder | None = None
+        self._job: Job | None = None
+        self._count = 0
+        self._heard = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker process; None when there is none."""
+        return self._child.pid if self._child is not None and self._child.is_alive else None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is under way."""
+        return self._job is not None
+
+    def warm(self, bundle: str | os.PathLike) -> Job:
+        """Start the process and load a bundle ahead of its first case."""
+        return self._submit("warm", bundle, None, {})
+
+    def segment(self, case: Case, bundle: str | os.PathLike, **options: Any) -> Job:
+        """``inference.segment.segment_case`` with a bundle's folder, in the background; its options are passed on."""
+        return self._submit("segment", bundle, case, options)
+
+    def classify(self, case: Case, bundle: str | os.PathLike, **options: Any) -> Job:
+        """``inference.classify.classify_case`` with a bundle's folder, in the background."""
+        return self._submit("classify", bundle, case, options)
+
+    def close(self) -> None:
+        """End the process and remove its files, whatever it does."""
+        if self._job is not None:
+            self._job.cancel()
+        self._abandon()
+
+    def _submit(self, kind: str, bundle: str | os.PathLike, case: Case | None, options: dict[str, Any]) -> Job:
+        if self._job is not None:
+            raise XTLError("the background worker is busy", "Wait for the present work, or cancel it")
+        self._count += 1
+        request = {"do": kind, "id": self._count, "bundle": str(Path(bundle).absolute()), "options": options}
+        self._post(request, case)
+        self._job = Job(self, request, case)
+        return self._job
+
+    def _post(self, request: dict[str, Any], case: Case | None) -> None:
+        self._messages()  # heartbeats of the time between two jobs
+        if not self._is_there():
+            self._start()
+        self._folder.clear()
+        packed = {} if case is None else {"case": pack_case(case, self._folder)}
+        self._send({**request, **packed})  # a worker that is gone is noticed by the job's next poll
+
+    def _start(self) -> None:
+        self._abandon()
+        self._folder = ExchangeFolder()
+        arguments = ["--folder", str(self._folder.path), "--idle", str(self._idle_s)]
+        self._child = Child(python_command("XTLLib.inference.worker", arguments), "the background worker")
+        try:
+            self._child.start()
+        except XTLError:
+            self._abandon()
+            raise
+        self._heard = time.monotonic()
+
+    def _is_there(self, with_messages: bool = False) -> bool:
+        """Whether the process is at work; or, ``with_messages``, has at least something left to say."""
+        if self._child is None or time.monotonic() - self._heard > _SILENCE_S:
+            return False
+        if with_messages:
+            return self._child.is_running
+        return self._child.is_alive and self._folder.path.is_dir()
+
+    def _ended_idle(self) -> bool:
+        return self._child is not None and self._child.wait(0) == 0
+
+    def _messages(self) -> list[dict[str, Any]]:
+        found = self._child.messages() if self._child is not None else []
+        if found:
+            self._heard = time.monotonic()
+        return found
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._child is not None:
+            self._child.send(message)
+
+    def _last_words(self) -> tuple[str, ...]:
+        return self._child.log if self._child is not None else ()
+
+    def _finished(self, job: Job) -> None:
+        if self._job is job:
+            self._job = None
+        if self._folder is not None:
+            self._folder.clear()
+
+    def _abandon(self) -> None:
+        """End the process, if any, and remove its files."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.remove()

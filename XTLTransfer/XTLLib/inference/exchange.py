@@ -1,0 +1,179 @@
+"""Cases and results between two processes: JSON for what is small, files that are mapped into memory for arrays.
+
+The files lie in a folder of the two processes' own, in memory where the system offers that.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.case import Case, Finding
+from ..data.geometry import Grid
+from ..data.volume import Volume
+from ..errors import XTLError
+from .results import ClassificationResult, Lesion, RatedFinding, SegmentationResult
+
+_IN_MEMORY = Path("/dev/shm")
+_ENOUGH = 2 * 2**30  # bytes free in memory's file system, else the temporary folder is taken
+_PREFIX = "xtl-exchange-"
+
+Result = SegmentationResult | ClassificationResult
+
+
+class ExchangeFolder:
+    """A folder for arrays on their way, readable by this user only.
+
+    Parameters
+    ----------
+    path : None makes a new one, named after this process; those that ended processes left are removed first.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        if path is None:
+            base = _base_folder()
+            _remove_orphans(base)
+            path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
+        self.path = Path(path)
+        self._numbers = itertools.count()
+
+    def put(self, array: np.ndarray) -> dict[str, Any]:
+        """Write an array; what is given back goes into a JSON message. Raises XTLError when there is no room."""
+        name = f"{os.getpid()}-{next(self._numbers)}.raw"
+        try:
+            with open(self.path / name, "wb") as stream:
+                stream.write(np.ascontiguousarray(array).data)
+        except OSError as error:
+            with suppress(OSError):
+                (self.path / name).unlink()
+            raise XTLError(
+                f"{array.nbytes / 2**20:.0f} MiB cannot be handed over in {self.path.parent} ({error.strerror})",
+                "Free some memory or disk space, and try again",
+            ) from error
+        return {"file": name, "dtype": array.dtype.str, "shape": list(array.shape)}
+
+    def get(self, reference: Mapping[str, Any]) -> np.ndarray:
+        """The array of a reference, read-only, mapped into memory."""
+        name = Path(reference["file"]).name  # never outside of the folder
+        return np.memmap(self.path / name, np.dtype(reference["dtype"]), "r", shape=tuple(reference["shape"]))
+
+    def take(self, reference: Mapping[str, Any]) -> np.ndarray:
+        """The array of a reference, copied; its file is removed."""
+        path = self.path / Path(reference["file"]).name
+        array = np.fromfile(path, np.dtype(reference["dtype"])).reshape(reference["shape"])
+        path.unlink()
+        return array
+
+    def clear(self) -> None:
+        """Remove the files, keep the folder."""
+        for path in self.path.glob("*.raw"):
+            with suppress(OSError):
+                path.unlink()
+
+    def remove(self) -> None:
+        """Remove the folder and what is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def pack_volume(volume: Volume, folder: ExchangeFolder) -> dict[str, Any]:
+    """A volume as JSON-able data; its array goes to the folder."""
+    return {"array": folder.put(volume.array), "ijk_to_ras": volume.grid.ijk_to_ras.tolist(), "name": volume.name}
+
+
+def unpack_volume(data: Mapping[str, Any], folder: ExchangeFolder, take: bool = False) -> Volume:
+    """The volume of :func:`pack_volume`; with ``take`` its array is copied and its file removed."""
+    array = folder.take(data["array"]) if take else folder.get(data["array"])
+    return Volume(array, Grid(array.shape, np.array(data["ijk_to_ras"])), data["name"])
+
+
+def pack_case(case: Case, folder: ExchangeFolder) -> dict[str, Any]:
+    """A case as JSON-able data. The patient's name stays here: nothing is computed from it."""
+    return {
+        "channels": {name: pack_volume(volume, folder) for name, volume in case.channels.items()},
+        "reference": case.reference,
+        "mask": None if case.mask is None else pack_volume(case.mask, folder),
+        "findings": [asdict(finding) for finding in case.findings],
+    }
+
+
+def unpack_case(data: Mapping[str, Any], folder: ExchangeFolder) -> Case:
+    """The case of :func:`pack_case`, its arrays mapped into memory."""
+    findings = tuple(Finding(**{**f, "position_ras": tuple(f["position_ras"])}) for f in data["findings"])
+    channels = {name: unpack_volume(volume, folder) for name, volume in data["channels"].items()}
+    mask = None if data["mask"] is None else unpack_volume(data["mask"], folder)
+    return Case("case", channels, data["reference"], mask, findings)
+
+
+def pack_result(result: Result, folder: ExchangeFolder) -> dict[str, Any]:
+    """A result as JSON-able data, without its case."""
+    common = {
+        "probability": pack_volume(result.probability, folder),
+        "label": pack_volume(result.label, folder),
+        "bundle_name": result.bundle_name,
+    }
+    if isinstance(result, ClassificationResult):
+        return {**common, "probabilities": [finding.probability for finding in result.findings]}
+    return {
+        **common,
+        "lesions": [asdict(lesion) for lesion in result.lesions],
+        "threshold": result.threshold,
+        "minimum_volume_mm3": result.minimum_volume_mm3,
+        "uncertainty": None if result.uncertainty is None else pack_volume(result.uncertainty, folder),
+        "precision": result.precision,
+        "notes": list(result.notes),
+    }
+
+
+def unpack_result(data: Mapping[str, Any], folder: ExchangeFolder, case: Case) -> Result:
+    """The result of :func:`pack_result` for the case that was sent; its files are removed."""
+    probability, label = (unpack_volume(data[key], folder, take=True) for key in ("probability", "label"))
+    if "probabilities" in data:
+        rated = tuple(
+            RatedFinding(row, finding, value)
+            for row, (finding, value) in enumerate(zip(case.findings, data["probabilities"]), start=1)
+        )
+        return ClassificationResult(rated, label, probability, case, data["bundle_name"])
+    lesions = tuple(Lesion(**{**lesion, "position_ras": tuple(lesion["position_ras"])}) for lesion in data["lesions"])
+    uncertainty = data["uncertainty"]
+    return SegmentationResult(
+        probability,
+        label,
+        lesions,
+        data["threshold"],
+        case,
+        data["bundle_name"],
+        data["minimum_volume_mm3"],
+        None if uncertainty is None else unpack_volume(uncertainty, folder, take=True),
+        data["precision"],
+        tuple(data["notes"]),
+    )
+
+
+def _base_folder() -> Path:
+    if _IN_MEMORY.is_dir() and os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free > _ENOUGH:
+        return _IN_MEMORY
+    return Path(tempfile.gettempdir())
+
+
+def _remove_orphans(base: Path) -> None:
+    """Folders of processes that were ended before they could tidy up."""
+    if sys.platform == "win32":  # asking for a process by signal 0 would end it there
+        return
+    for folder in base.glob(f"{_PREFIX}*"):
+        with suppress(OSError, ValueError):
+            owner = int(folder.name.removeprefix(_PREFIX).split("-")[0])
+            try:
+                os.kill(owner, 0)
+            except ProcessLookupError:
+                if folder.stat().st_uid == os.getuid():
+                    shutil.rmtree(folder, ignore_errors=True)
