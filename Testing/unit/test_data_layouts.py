@@ -462,3 +462,57 @@ def test_a_finding_of_prostatex_lies_at_the_picai_lesion(real_data):
     lesion = read_layout("picai", real_data / "prostate" / "picai", task="classification").training[0]
     assert np.linalg.norm(np.array(lesion.finding.position_ras) - point) < 3
     assert lesion.attributes["grade"] == "3"
+
+
+# --- images without labels --------------------------------------------------------------------
+
+
+def test_ms_scans_without_masks(isbi, tmp_path):
+    for mask in isbi.rglob("*_mask*"):
+        mask.unlink()
+    datalist = read_layout("isbi2015", isbi, task="unlabelled")
+    assert (datalist.task, len(datalist.entries)) == ("unlabelled", 3)
+    assert {entry.label for entry in datalist.entries} == {None}
+    case = load_case(datalist.training[0], datalist)
+    assert case.mask is None
+    assert case.channels["PD"].array.shape == GRID.shape
+    for name in ("FLAIR_x", "T1_x", "T2_x"):
+        write_image(tmp_path / "open" / "patient01" / f"{name}.nii.gz")
+    assert read_layout("open-ms", tmp_path / "open", task="unlabelled").task == "unlabelled"
+    with pytest.raises(InputError, match="GOLD_STANDARD"):
+        read_layout("open-ms", tmp_path / "open")
+    with pytest.raises(InputError, match="task of the layout open-ms is none"):
+        read_layout("open-ms", tmp_path / "open", task="none")
+
+
+def test_picai_studies_without_labels(picai):
+    import shutil
+
+    shutil.rmtree(picai / "picai_labels")
+    datalist = read_layout("picai", picai / "images", task="unlabelled")
+    assert datalist.task == "unlabelled"
+    assert [entry.case for entry in datalist.training] == ["10000_1000000", "10001_1000001"]
+    assert "label" not in datalist.description
+
+
+def test_a_table_without_labels(table):
+    path = table("patient,FLAIR,part\nA,images/a.nii.gz,\nB,images/b.nii.gz,validation\n")
+    datalist = read_layout("csv", path, task="unlabelled")
+    assert ([e.patient for e in datalist.training], [e.patient for e in datalist.validation]) == (["A"], ["B"])
+    labelled = table("patient,FLAIR,label\nA,images/a.nii.gz,images/mask.nii.gz\nB,images/b.nii.gz,\n")
+    again = read_layout("csv", labelled, task="unlabelled")
+    assert [entry.label for entry in again.training] == [None, None]
+    with pytest.raises(InputError, match="task=unlabelled"):
+        read_layout("csv", table("patient,FLAIR,label\nA,images/a.nii.gz,\n"))
+
+
+def test_a_table_of_films_in_more_than_two_classes(table):
+    path = table("patient,MG,label\nA,images/a.nii.gz,0\nB,images/b.nii.gz,2\n")
+    datalist = read_layout("csv", path, classes="fatty, glandular, dense")
+    assert (datalist.task, datalist.classes) == ("mammogram-classification", ("fatty", "glandular", "dense"))
+    with pytest.raises(InputError, match=r"line 3 has the label '2' among labels of 0 and 1.*option classes"):
+        read_layout("csv", path)
+    masks = table("patient,MG,label\nA,images/a.nii.gz,images/mask.nii.gz\n")
+    assert read_layout("csv", masks).task == "mammogram-segmentation"
+    with pytest.raises(InputError, match="table is for mammogram-segmentation"):
+        read_layout("csv", masks, classes="a,b")

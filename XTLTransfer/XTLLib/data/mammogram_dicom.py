@@ -75,7 +75,7 @@ def read_header(path: str | os.PathLike):
 def require_pixels(dataset, path: str | os.PathLike) -> tuple[int, int]:
     """The image's (rows, columns), or InputError unless what ``read_header`` gave has its pixel data in full."""
     try:
-        raw = dataset.get_item(_PIXEL_DATA)
+        raw = dataset.get_item(_PIXEL_DATA, keep_deferred=True)
         syntax = dataset.file_meta.TransferSyntaxUID
         stated = getattr(raw, "length", None)
         # An inflated file's positions say nothing of the file's size, an undefined length nothing of its end.

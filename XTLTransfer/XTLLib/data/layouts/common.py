@@ -9,6 +9,8 @@ from pathlib import Path
 from ...errors import InputError
 from ..datalist import Entry
 
+UNLABELLED = "unlabelled"
+
 
 def choose(layout: str, option: str, value: str, allowed: Sequence[str]) -> str:
     """The option's value, or InputError that lists the allowed ones."""

@@ -12,26 +12,29 @@ from pathlib import Path
 
 from ...errors import InputError
 from ..datalist import Datalist, Entry
-from .common import choose, require_entries
+from .common import UNLABELLED, choose, require_entries
 
+TASKS = ("segmentation", UNLABELLED)
 RATERS = ("1", "2", "union", "intersection", "staple")
 LICENCE = "terms of the ISBI 2015 challenge: research use"
 _FILE_NAMES = {"FLAIR": "flair", "T1": "mprage", "T2": "t2", "PD": "pd"}
 _SCAN = re.compile(r"(training\d\d)_(\d\d)_flair_pp\.nii(\.gz)?")
 
 
-def read(source: Path, raters: str = "1") -> Datalist:
+def read(source: Path, raters: str = "1", task: str = "segmentation") -> Datalist:
     """Read the ISBI 2015 training data.
 
     Parameters
     ----------
     source : the folder that holds ``trainingNN``, or one whose subfolder ``training`` does.
     raters : whose mask is the truth: "1", "2", or both joined by "union", "intersection" or "staple".
+    task : "segmentation", or "unlabelled": the images alone, whose masks need not be there.
 
     One entry a scan (patient trainingNN, case trainingNN_TT); channels FLAIR (reference), T1, T2, and
     PD when every scan has it. A joined mask is computed when the case is loaded, nothing is written.
     """
     choose("isbi2015", "raters", raters, RATERS)
+    is_labelled = choose("isbi2015", "task", task, TASKS) != UNLABELLED
     flairs = [file for folder in (source, source / "training") for file in _flairs(folder)]
     channels = ["FLAIR", "T1", "T2"]
     if flairs and all(_beside(flair, "PD") is not None for flair in flairs):
@@ -47,14 +50,14 @@ def read(source: Path, raters: str = "1") -> Datalist:
                 raise InputError(f"{flair.parent} lacks {name} (or .nii.gz)", "Complete the download")
             images[channel] = str(image)
         numbers = (raters,) if raters in ("1", "2") else ("1", "2")
-        masks = [_mask(flair, patient, time_point, number) for number in numbers]
+        masks = [_mask(flair, patient, time_point, number) for number in numbers if is_labelled]
         entries.append(
             Entry(
                 patient=patient,
                 case=f"{patient}_{time_point}",
                 images=images,
-                label=masks[0],
-                attributes={"raters": raters, "time_point": time_point},
+                label=masks[0] if masks else None,
+                attributes=({"raters": raters} if masks else {}) | {"time_point": time_point},
                 further_masks=tuple(masks[1:]),
             )
         )
@@ -62,12 +65,12 @@ def read(source: Path, raters: str = "1") -> Datalist:
     return Datalist(
         name="ISBI-2015",
         layout="isbi2015",
-        task="segmentation",
+        task=task,
         channels=tuple(channels),
         reference="FLAIR",
-        labels={"0": "background", "1": "lesion"},
+        labels={"0": "background", "1": "lesion"} if is_labelled else {},
         licence=LICENCE,
-        description=f"{len(entries)} scans; the truth is {joined}",
+        description=f"{len(entries)} scans" + (f"; the truth is {joined}" if is_labelled else ""),
         training=require_entries(entries, source, "scans named trainingNN/preprocessed/trainingNN_TT_flair_pp.nii"),
     )
 

@@ -11,36 +11,42 @@ from pathlib import Path
 
 from ...errors import InputError
 from ..datalist import Datalist, Entry
-from .common import require_entries
+from .common import UNLABELLED, choose, require_entries
 
 LICENCE = "CC BY"
-_BEGINNINGS = {"FLAIR": "FLAIR", "T1": "T1", "T2": "T2", "mask": "GOLD_STANDARD"}
+TASKS = ("segmentation", UNLABELLED)
+_CHANNELS = {"FLAIR": "FLAIR", "T1": "T1", "T2": "T2"}
+_MASK = "GOLD_STANDARD"
 
 
-def read(source: Path) -> Datalist:
+def read(source: Path, task: str = "segmentation") -> Datalist:
     """Read the open MS data.
 
     Parameters
     ----------
     source : the data set's folder, its ``cross_sectional`` folder, or the folder that holds ``patientNN``.
+    task : "segmentation", or "unlabelled": the images alone, whose masks need not be there.
 
     One entry a patient; channels FLAIR (reference), T1, T2; the label is the consensus lesion mask.
     """
+    choose("open-ms", "task", task, TASKS)
+    is_labelled = task != UNLABELLED
     folder = next((f for f in (source, source / "MNI", source / "cross_sectional" / "MNI") if _patients(f)), source)
     entries = []
     for patient in _patients(folder):
-        files = {name: _one_file(patient, beginning) for name, beginning in _BEGINNINGS.items()}
-        mask = files.pop("mask")
-        entries.append(Entry(patient.name, patient.name, {k: str(v) for k, v in files.items()}, str(mask)))
+        images = {name: str(_one_file(patient, beginning)) for name, beginning in _CHANNELS.items()}
+        mask = str(_one_file(patient, _MASK)) if is_labelled else None
+        entries.append(Entry(patient.name, patient.name, images, mask))
+    truth = "; the mask is the consensus of three raters" if is_labelled else ""
     return Datalist(
         name="open-ms",
         layout="open-ms",
-        task="segmentation",
-        channels=("FLAIR", "T1", "T2"),
+        task=task,
+        channels=tuple(_CHANNELS),
         reference="FLAIR",
-        labels={"0": "background", "1": "lesion"},
+        labels={"0": "background", "1": "lesion"} if is_labelled else {},
         licence=LICENCE,
-        description=f"{len(entries)} patients, one time point each; the mask is the consensus of three raters",
+        description=f"{len(entries)} patients, one time point each{truth}",
         training=require_entries(entries, source, "folders named patientNN"),
     )
 

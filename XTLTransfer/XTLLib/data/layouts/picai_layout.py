@@ -20,12 +20,17 @@ from ..case import Finding
 from ..datalist import Datalist, Entry
 from ..findings import read_findings_csv
 from ..images import read_volume
-from .common import choose, require_entries
+from .common import UNLABELLED, choose, require_entries
 
-TASKS = ("segmentation", "classification")
+TASKS = ("segmentation", "classification", UNLABELLED)
 LICENCE = "images CC BY-NC 4.0; labels CC BY-NC 4.0: not for commercial use"
 CHANNELS = {"T2W": "t2w", "ADC": "adc", "HBV": "hbv"}
 SIGNIFICANT_GRADE = 2
+_LABEL_NAMES = {
+    "segmentation": {"0": "background", "1": "significant lesion"},
+    "classification": {"0": "not significant", "1": "clinically significant"},
+    UNLABELLED: {},
+}
 _T2W = re.compile(r"(\d+)_(\d+)_t2w\.mha")
 _LABELS = Path("csPCa_lesion_delineations") / "human_expert"
 _MAPPING = Path("additional_resources") / "ProstateX-mapping.json"
@@ -38,7 +43,8 @@ def read(source: Path, task: str = "segmentation", labels: str = "", findings: s
     ----------
     source : a folder at or above the .mha files (flat, or one folder a patient, or folds of them).
     task : "segmentation": one entry a study, the label is the lesion mask, empty where there is no
-        significant lesion. "classification": one entry a finding.
+        significant lesion. "classification": one entry a finding. "unlabelled": one entry a study, the
+        images alone; the labels need not be there.
     labels : the picai_labels folder; when empty, ``picai_labels`` in or beside ``source``.
     findings : for classification, the table ProstateX-Findings-Train.csv.
 
@@ -53,7 +59,7 @@ def read(source: Path, task: str = "segmentation", labels: str = "", findings: s
     choose("picai", "task", task, TASKS)
     if findings and task != "classification":
         raise InputError("the option findings of the layout picai goes with task=classification", "Add it, or leave it")
-    label_folder = _label_folder(source, labels)
+    label_folder = _label_folder(source, labels) if task != UNLABELLED else None
     known = _mapped_findings(label_folder, Path(os.path.abspath(findings))) if findings else {}
     entries: list[Entry] = []
     unlabelled = 0
@@ -63,6 +69,9 @@ def read(source: Path, task: str = "segmentation", labels: str = "", findings: s
             continue
         patient, case = match.group(1), f"{match.group(1)}_{match.group(2)}"
         images = {name: str(t2w.with_name(f"{case}_{ending}.mha")) for name, ending in CHANNELS.items()}
+        if label_folder is None:
+            entries.append(Entry(patient, case, images))
+            continue
         label = _label_of(label_folder, case)
         if label is None:
             unlabelled += 1
@@ -71,21 +80,24 @@ def read(source: Path, task: str = "segmentation", labels: str = "", findings: s
         else:
             places = known[case] if case in known else _lesions(label)
             entries += [_finding_entry(patient, case, images, finding, grade) for finding, grade in places]
-    negatives = sum(entry.label == 0 for entry in entries)
-    told = "" if task == "segmentation" or negatives else "; all are significant: give the option findings for others"
+    told = f"{len(entries)} {'findings' if task == 'classification' else 'studies'}"
+    if task == "classification" and all(entry.label for entry in entries):
+        told += "; all are significant: give the option findings for others"
+    if label_folder is not None:
+        told += f"; {unlabelled} studies without a human label left out"
+    expected = "studies named <patient>_<study>_t2w.mha"
     return Datalist(
         name="PI-CAI",
         layout="picai",
         task=task,
         channels=tuple(CHANNELS),
         reference="T2W",
-        labels={"0": "background", "1": "significant lesion"}
-        if task == "segmentation"
-        else {"0": "not significant", "1": "clinically significant"},
+        labels=_LABEL_NAMES[task],
         licence=LICENCE,
-        description=f"{len(entries)} {'studies' if task == 'segmentation' else 'findings'}{told}; "
-        f"{unlabelled} studies without a human label left out",
-        training=require_entries(entries, source, "labelled studies named <patient>_<study>_t2w.mha with lesions"),
+        description=told,
+        training=require_entries(
+            entries, source, expected if task == UNLABELLED else f"labelled {expected} with lesions"
+        ),
     )
 
 
