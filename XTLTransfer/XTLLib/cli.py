@@ -79,6 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("chain", type=Path, metavar="CHAIN.yaml")
     train.add_argument("--out", type=Path, required=True)
     train.add_argument("--resume", action="store_true")
+    train.add_argument(
+        "--checkpoint-every", type=float, default=60.0, metavar="SECONDS", help="between checkpoints (default: 60)"
+    )
 
     segment = _add(commands, "segment", _segment, "segment MS lesions in one case")
     _add_case(segment)
@@ -173,13 +176,26 @@ def _data(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from .training.distributed import joined
     from .training.run import run_chain
     from .transfer.chain import load_chain
 
-    chain = load_chain(arguments.chain)
-    with _progress(arguments) as progress:
-        result = run_chain(chain, arguments.out, resume=arguments.resume, progress=progress, device=arguments.device)
-    print(f"bundle: {result.bundle}", file=_notes(arguments))
+    with joined(arguments.device) as (device, processes):
+        if not processes.is_first:
+            arguments.progress = "none"
+        chain = load_chain(arguments.chain)
+        with _progress(arguments) as progress:
+            result = run_chain(
+                chain,
+                arguments.out,
+                resume=arguments.resume,
+                progress=progress,
+                device=device,
+                checkpoint_every_s=arguments.checkpoint_every,
+                processes=processes,
+            )
+        if processes.is_first:
+            print(f"bundle: {result.bundle}", file=_notes(arguments))
 
 
 def _segment(arguments: argparse.Namespace) -> None:

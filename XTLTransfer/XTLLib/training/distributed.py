@@ -82,6 +82,15 @@ class Processes:
         distributed.broadcast_object_list(values, group=self.control)
         return values[0]
 
+    @contextmanager
+    def first_goes_ahead(self) -> Iterator[None]:
+        """A block that the first process has done before the others do it: what it downloads, they find."""
+        if not self.is_first:
+            self.wait()
+        yield
+        if self.is_first:
+            self.wait()
+
     def any(self, flag: bool) -> bool:
         """Whether it is so in any process."""
         if not self.are_several:

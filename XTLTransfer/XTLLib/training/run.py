@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..data.datalist import Datalist
+from ..files import remove_drafts
 from ..inference.device import pick_device
 from ..networks.backbones import Backbone, build_backbone
 from ..networks.weights import load_weights
@@ -24,11 +25,13 @@ from ..transfer.provenance import (
     versions,
 )
 from ..transfer.stages import IMAGENET, RANDOM, SegmentationTarget, TrainedStage
-from .engine import Engine, Fit
+from .distributed import ALONE, Processes
+from .engine import CHECKPOINT_EVERY_S, Engine, Fit
 from .run_folder import RunFolder, load_datalists
 from .seeds import derive, torch_seeded
 from .stage_folder import StageFolder
 from .stages import PreparedStage, calibrate, make_network, mammogram_spec, prepare_stage
+from .task import require_validation
 
 _FORMAT = 2  # part of every stage's key: raise it when the engine's figures change
 _TITLES = {
@@ -67,6 +70,8 @@ def run_chain(
     device: str = "auto",
     stage_cache: Path | None = None,
     target_datalist: Datalist | None = None,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    processes: Processes = ALONE,
 ) -> ChainResult:
     """Run all stages of a chain and write its bundle.
 
@@ -84,6 +89,8 @@ def run_chain(
     stage_cache : folder in which finished intermediate stages are kept and looked up by content, so that
         runs share them.
     target_datalist : takes the place of the target stage's datalist (a fold of a study).
+    checkpoint_every_s : seconds between checkpoints.
+    processes : that run this chain together, each calling this function; the first one writes.
 
     Raises
     ------
@@ -94,12 +101,17 @@ def run_chain(
     began = time.monotonic()
     progress = progress or Progress()
     datalists = load_datalists(chain, target_datalist)
-    runner = _Runner(chain, Path(out).absolute(), pick_device(device), resume)
+    runner = _Runner(chain, Path(out).absolute(), pick_device(device), resume, checkpoint_every_s, processes)
     folder = RunFolder(runner.out)
-    folder.begin(chain, datalists, resume)
 
+    def begin() -> None:
+        remove_drafts(runner.out)  # of a run that was killed
+        folder.begin(chain, datalists, resume)
+
+    processes.from_first(begin)
     progress.report("Initialisation", 0.0)
-    backbone, record = runner.initialise(progress)
+    with processes.first_goes_ahead():
+        backbone, record = runner.initialise(progress)
     records = [record]
     is_learned = chain.initialisation.weights != RANDOM
     stages = chain.stages[1:]
@@ -113,7 +125,8 @@ def run_chain(
             record = runner.target(datalist, backbone, is_learned, part, records)
             records.append(record)
     chain_record = ChainRecord.of(chain, records)
-    folder.write_metrics(chain_record)
+    if processes.is_first:
+        folder.write_metrics(chain_record)
     progress.report("Chain complete", 1.0)
     return ChainResult(folder.bundle, chain_record, time.monotonic() - began)
 
@@ -126,6 +139,8 @@ class _Runner:
     out: Path
     device: torch.device
     resume: bool
+    checkpoint_every_s: float
+    processes: Processes
 
     def initialise(self, progress: Progress) -> tuple[Backbone, StageRecord]:
         """The 2D backbone with the weights that the chain begins with."""
@@ -152,7 +167,7 @@ class _Runner:
         )
         folder = StageFolder(self.out / "stages" / f"00-{stage.kind}", weights)
         before = folder.finished()
-        if before is None:
+        if before is None and self.processes.is_first:
             folder.finish(record, None)
         return backbone, before or record
 
@@ -169,16 +184,17 @@ class _Runner:
         stage = self.chain.stages[index]
         seed, key, content = self._identity(stage, f"intermediate-{index}", datalist, backbone)
         folder = StageFolder(self.out / "stages" / f"{index:02d}-{stage.kind}", key, cache)
-        record = folder.finished()
+        record = self.processes.from_first(folder.finished)
         if record is not None:
             network, _ = make_network(mammogram_spec(stage, backbone.name), backbone, seed)
-            network.load_state_dict(folder.weights())
+            network.load_state_dict(self.processes.from_first(folder.weights))
         else:
             prepared, fit = self._train(stage, datalist, backbone, is_learned, seed, key, folder, progress)
             network = prepared.network.cpu()
             trained = hash_of_weights(network.backbone.state_dict())
             record = self._record(stage, key, content, datalist, backbone, trained, prepared, fit, {})
-            folder.finish(record, network.state_dict())
+            if self.processes.is_first:
+                folder.finish(record, network.state_dict())
         onward = build_backbone(backbone.name)
         onward.load_state_dict(network.backbone.state_dict())
         return onward, record
@@ -196,8 +212,8 @@ class _Runner:
         seed, key, content = self._identity(stage, "target", datalist, backbone)
         folder = StageFolder(self.out / "stages" / f"{index:02d}-{stage.kind}", key)
         bundle = RunFolder(self.out).bundle
-        record = folder.finished()
-        if record is not None and bundle.exists():
+        record = self.processes.from_first(lambda: folder.finished() if bundle.exists() else None)
+        if record is not None:
             return record
         prepared, fit = self._train(stage, datalist, backbone, is_learned, seed, key, folder, progress)
         postprocessing = _postprocessing(stage, prepared)
@@ -213,9 +229,10 @@ class _Runner:
             fit,
             {"threshold": postprocessing["threshold"]},
         )
-        folder.finish(record, network.state_dict())
-        progress.report("Writing the bundle", 1.0)
-        self._write_bundle(bundle, stage, prepared, postprocessing, [*earlier, record])
+        if self.processes.is_first:
+            folder.finish(record, network.state_dict())
+            progress.report("Writing the bundle", 1.0)
+            self._write_bundle(bundle, stage, prepared, postprocessing, [*earlier, record])
         return record
 
     def _identity(
@@ -243,6 +260,7 @@ class _Runner:
         prepared = prepare_stage(
             self.chain, stage, datalist, backbone, is_learned=is_learned, seed=seed, progress=reading
         )
+        require_validation(prepared.task, stage.training)
         engine = Engine(
             prepared.network,
             prepared.task,
@@ -253,6 +271,8 @@ class _Runner:
             device=self.device,
             progress=training,
             title=f"{_TITLES[stage.task]}: training",
+            checkpoint_every_s=self.checkpoint_every_s,
+            processes=self.processes,
         )
         return prepared, engine.run(self.resume)
 
