@@ -123,6 +123,7 @@ def count_parameters(network: nn.Module) -> PeftReport:
 
 def _learning(backbone: nn.Module, kind: PeftKind, rank: int, seed: int) -> Iterator[nn.Parameter]:
     """The encoder's parameters that learn; those that the kind needs are added."""
+    generator = torch.Generator().manual_seed(seed)
     convolutions = list(_convolutions(backbone))
     biases = [part.bias for part in (*convolutions, *batchnorms(backbone)) if part.bias is not None]
     if kind == "ssf":
@@ -135,13 +136,12 @@ def _learning(backbone: nn.Module, kind: PeftKind, rank: int, seed: int) -> Iter
     elif kind == "bias":
         yield from biases
     elif kind == "lora":
-        generator = torch.Generator().manual_seed(seed)
         for part in convolutions:
             update = LowRankUpdate(part.weight, rank, generator)
             parametrize.register_parametrization(part, "weight", update)
             yield from update.parameters()
     elif kind == "adapters":
-        add_adapters(backbone, rank, seed)
+        add_adapters(backbone, rank, generator)
         for part in backbone.modules():
             if isinstance(part, Adapter):
                 yield from part.parameters()

@@ -36,8 +36,10 @@ class Adapter(nn.Module):
         return x + convolve(narrow, self.up.reshape(*self.up.shape, *ones), self.up_bias)
 
 
-def add_adapters(backbone: Backbone, rank: int, seed: int = 0) -> None:
+def add_adapters(backbone: Backbone, rank: int, generator: torch.Generator | None = None) -> None:
     """Put an adapter behind every block, in place; the function stays as it is.
+
+    Random numbers are the generator's, or torch's global ones.
 
     Blocks: residual blocks (ResNets, MobileNetV2), dense blocks (DenseNet), fire modules (SqueezeNet), and the
     ends of the stages of VGG.
@@ -54,7 +56,6 @@ def add_adapters(backbone: Backbone, rank: int, seed: int = 0) -> None:
             f"peft_rank {rank} for a backbone with adapters of rank {present} from an earlier stage",
             f"Set peft_rank to {present}",
         )
-    generator = torch.Generator().manual_seed(seed)
     like = next(backbone.parameters())
     for block, channels in zip(_blocks(backbone), _block_channels(backbone.name), strict=True):
         block.adapter = Adapter(channels, rank, generator).to(like)

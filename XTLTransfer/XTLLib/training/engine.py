@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import Cancelled, XTLError
 from ..files import remove_drafts
 from ..networks.layout import to_fast_layout
+from ..networks.peft import apply_peft, merge_peft
 from ..progress import Progress
 from .ahead import drawn_ahead
 from .checkpoint import Checkpoint
@@ -23,6 +24,7 @@ from .distributed import ALONE, Processes, Replica
 from .ema import MovingAverage
 from .events import Events
 from .logs import VALIDATION_LOSS, write_log
+from .lr_finder import find_learning_rate
 from .policy import make_policy
 from .precision import Precision
 from .seeds import derive
@@ -72,9 +74,11 @@ class Engine:
 
     Parameters
     ----------
-    network : its weights become those that ``training.keep`` says.
+    network : its weights become those that ``training.keep`` says; what ``training.peft`` adds to it for the
+        training is merged into them, but for adapters, which stay.
     task : data, loss and validation. training : how to train. seed : of the stage.
-    folder : gets ``checkpoint.pt``, ``log.tsv`` and, where TensorBoard is installed, ``events``.
+    folder : gets ``checkpoint.pt``, ``log.tsv`` and, where TensorBoard is installed, ``events``; also the range
+        test of a rate that is to be found.
     key : identity of the stage.
     device : a torch device; see ``precision.Precision`` for what runs in which format there.
     progress, title : where to report, and under which name.
@@ -105,6 +109,8 @@ class Engine:
         self._device, self._progress, self._title = device, progress, title
         self._checkpoint_every_s, self._processes = checkpoint_every_s, processes
         self._precision = Precision(training.precision, device)
+        if training.peft != "none":
+            apply_peft(network, training.peft, training.peft_rank, derive(seed, "peft"))
         self._network = to_fast_layout(network.to(device))
         # After the move: optimiser and average have to hold the tensors that are trained.
         self._policy = make_policy(self._network, training, task.steps, seed=seed)
@@ -129,6 +135,8 @@ class Engine:
             remove_drafts(self._folder)
         if resume:
             self._restore()
+        if self._policy.wants_rate:
+            self._policy.take_rate(self._processes.from_first(self._found_rate))
         state, each = self._state, self._training.accumulate
         gpus = [self._device] if self._device.type == "cuda" else []
         numbers = range(state.step * each, self._task.steps * each)
@@ -177,6 +185,16 @@ class Engine:
         if self._device.type == "cuda":  # from pinned memory it is copied while the GPU computes
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
         return _Batch(inputs, targets)
+
+    def _found_rate(self) -> float:
+        return find_learning_rate(self._network, self._training, self._loss_of, seed=self._seed, folder=self._folder)
+
+    def _loss_of(self, network: nn.Module, number: int) -> Tensor:
+        """The loss of a network on a whole batch, for the range test."""
+        inputs, targets = self._task.batch(number)
+        with self._precision.autocast():
+            logits = network(to_fast_layout(inputs).to(self._device))
+        return self._task.loss(logits.float(), targets.to(self._device))
 
     def _step(self, batches: Iterator[_Batch]) -> None:
         """One step of the optimiser, over ``training.accumulate`` batches."""
@@ -255,6 +273,8 @@ class Engine:
             if self._average is not None:
                 self._network.load_state_dict(self._average.state_dict(), strict=False)
             self._refresh_statistics()
+        if self._training.peft != "none":
+            merge_peft(self._network)
         self._network.eval()
 
     def _refresh_statistics(self) -> None:

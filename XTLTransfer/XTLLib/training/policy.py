@@ -64,7 +64,8 @@ class Policy:
 
     def __init__(self, network: nn.Module, parts: tuple[_Part, ...], training: Training, schedule: Schedule) -> None:
         self._network, self._parts, self._schedule = network, parts, schedule
-        self._peak, self._strength, self._step = float(training.learning_rate), training.l2sp, 0
+        self._peak = None if training.learning_rate == "find" else float(training.learning_rate)
+        self._strength, self._step = training.l2sp, 0
         self._learning: list[bool] | None = None
         anchored = training.l2sp > 0
         groups, self._rates = [], []
@@ -79,7 +80,7 @@ class Policy:
                     decay = training.weight_decay if decays and not is_pulled else 0.0
                     groups.append({"params": members, "weight_decay": decay})
                     self._rates.append(part.rate)
-        self.optimiser = _optimiser(training, groups)
+        self.optimiser = _optimiser(training.optimiser, groups)
         encoder = [p for part in parts[:-1] if part.learns_ever for p in part.parameters]
         head = [p for p in parts[-1].parameters if parts[-1].learns_ever]
         self.trained = [
@@ -98,6 +99,8 @@ class Policy:
                 part.set_learning(learns)
             self._network.train(self._network.training)  # what has been freed takes the network's mode
             self._learning = learning
+        if self._peak is None:
+            return
         momentum = self._schedule.momentum(step)
         for group, rate in zip(self.optimiser.param_groups, self._rates):
             group["lr"] = self._schedule.rate(self._peak * rate, step)
@@ -105,6 +108,16 @@ class Policy:
                 group["betas"] = (momentum, *group["betas"][1:])
             elif momentum is not None:
                 group["momentum"] = momentum
+
+    @property
+    def wants_rate(self) -> bool:
+        """Whether the rate is still to be found (``learning_rate: find``) and given by ``take_rate``."""
+        return self._peak is None
+
+    def take_rate(self, peak: float) -> None:
+        """The largest rate of the head, as found; from then on it is part of the policy's state."""
+        self._peak = peak
+        self.before_step(self._step)
 
     def penalty(self) -> Tensor | None:
         """What is to be added to the loss of a step: L2-SP; None without it."""
@@ -123,7 +136,7 @@ class Policy:
     @property
     def finished(self) -> bool:
         """Whether a plateau's rate has become too small to learn anything more."""
-        return isinstance(self._schedule, Plateau) and self._schedule.is_finished(self._peak)
+        return isinstance(self._schedule, Plateau) and not self.wants_rate and self._schedule.is_finished(self._peak)
 
     @property
     def rate(self) -> float:
@@ -161,7 +174,7 @@ def make_policy(
     ----------
     network : on its device, with the weights that come in: L2-SP pulls towards the encoder's as they are now.
         With ``training.peft``, as ``apply_peft`` left it: what needs no gradient then never learns.
-    training : ``learning_rate`` is a number (see ``lr_finder`` for "find").
+    training : where its ``learning_rate`` is "find", the policy waits for ``take_rate`` (see ``lr_finder``).
     seed : unused as yet: nothing of a policy is random.
     schedule : in place of the training's.
 
@@ -240,8 +253,8 @@ def _schedule(training: Training, steps: int) -> Schedule:
     return Plateau() if training.schedule == "plateau" else Constant()
 
 
-def _optimiser(training: Training, groups: list[dict[str, Any]]) -> Optimizer:
-    rate = float(training.learning_rate)
-    if training.optimiser == "sgd":
-        return SGD(groups, lr=rate, momentum=_MOMENTUM, nesterov=True)
-    return {"adamw": AdamW, "adam": Adam}[training.optimiser](groups, lr=rate)
+def _optimiser(name: str, groups: list[dict[str, Any]]) -> Optimizer:
+    """The optimiser of groups whose rates are set before every step."""
+    if name == "sgd":
+        return SGD(groups, lr=0.0, momentum=_MOMENTUM, nesterov=True)
+    return {"adamw": AdamW, "adam": Adam}[name](groups, lr=0.0)
