@@ -97,7 +97,9 @@ def test_a_segmentation_chain_learns_and_leaves_a_bundle(lists, tmp_path):
         progress=Progress(events.append),
     )
     record = result.stages[-1]
-    assert record.metrics["validation Dice"] > 0.5 and record.metrics["last loss"] < 0.7 * record.metrics["first loss"]
+    dice = record.metrics["validation Dice"]
+    assert dice.low <= dice.value <= dice.high and dice.count == 1 and dice.value > 0.5
+    assert record.metrics["last loss"] < 0.7 * record.metrics["first loss"]
     assert 0 < record.metrics["threshold"] < 1
     assert record.datalist.training == 2 and record.datalist.validation == 1
     assert record.conversion["rule"] == "inflate" and record.conversion["max_relative_error"] < 1e-3
@@ -229,7 +231,7 @@ def test_a_patient_of_an_earlier_stage_cannot_be_a_test_patient(lists, tmp_path)
     same = {"name": mammograms.name, "layout": mammograms.layout}
     test = tuple(replace(entry, patient="m3") for entry in patches.training[:1])
     target = replace(patches, **same, training=patches.training[1:], test=test)
-    with pytest.raises(InputError, match="1 validation or test patients"):
+    with pytest.raises(InputError, match="1 validation or test patient of stage 2"):
         run_chain(chain(lists, classification(lists)), tmp_path / "out", target_datalist=target)
     assert not (tmp_path / "out").exists()
 

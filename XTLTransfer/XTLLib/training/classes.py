@@ -1,4 +1,4 @@
-"""What the two classification stages share: passes over images with one label each, balance, AUC."""
+"""What the classification stages share: passes over images with one label each, balance, AUC."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from ..data.datalist import Entry
 from ..errors import InputError
 from ..inference.device import inference_precision
-from ..metrics.roc import auc
+from ..metrics.roc import auc, macro_auc
 from ..networks.layout import to_fast_layout
 from ..progress import Progress
-from .losses import class_weight, classification_loss
+from .figures import auc_figure
+from .losses import class_weight, classification_loss, many_classes_loss
 from .mixup import mix
 from .order import BalancedPasses, ShuffledPasses
 from .seeds import generator
@@ -24,6 +25,7 @@ from .task import Validation
 
 if TYPE_CHECKING:
     from ..data.datalist import Datalist
+    from ..transfer.figure import Figure
     from ..transfer.training import MammogramTraining, PatchTraining
 
 _SMALLEST_CLASS = 3  # validation images of a class from which an AUC says something
@@ -34,10 +36,13 @@ class ClassTask(ABC):
 
     Attributes
     ----------
-    class_weight : what a positive counts relative to a negative in training, by its weight in the loss or
-        by being drawn more often; 1 where the classes are not balanced.
+    out_channels : logits of an image: 1 of two classes, else one for each class.
+    class_weight : of two classes, what a positive counts relative to a negative in training, by its weight in
+        the loss or by being drawn more often; 1 where the classes are not balanced.
 
-    Raises InputError when the training part lacks one of the two classes.
+    The metric is the AUC, of more than two classes the mean over each class against all others.
+
+    Raises InputError when the training part lacks one of the classes.
     """
 
     metric = "validation AUC"
@@ -48,24 +53,32 @@ class ClassTask(ABC):
     ) -> None:
         self._seed, self._augments = seed, training.augmentation
         self._truth = np.array([entry.label for entry in datalist.training])
-        self.positives, negatives = int(self._truth.sum()), int((self._truth == 0).sum())
-        if not (self.positives and negatives):
+        names = datalist.classes
+        counts = np.bincount(self._truth, minlength=len(names))
+        if not counts.all():
+            there = ", ".join(f"{count} of {name}" for name, count in zip(names, counts))
             raise InputError(
-                f"the training part of the datalist {datalist.name} has {self.positives} positive and {negatives} "
-                "negative entries",
-                "Give entries of both classes",
+                f"the training part of the datalist {datalist.name} lacks a class ({there})",
+                "Give entries of every class",
             )
-        self._held_out_truth = np.array([entry.label for entry in datalist.validation])
-        counts = np.bincount(self._held_out_truth.astype(int), minlength=2)
-        self.can_validate = min(counts) >= _SMALLEST_CLASS
+        self.out_channels = 1 if len(names) == 2 else len(names)
+        self._held_out_truth = np.array([entry.label for entry in datalist.validation], dtype=int)
+        self._held_out_patients = [entry.patient for entry in datalist.validation]
+        # An AUC of several classes is the mean over those that the validation part has.
+        held_out_counts = np.bincount(self._held_out_truth, minlength=len(names))
+        self.can_validate = np.count_nonzero(held_out_counts >= _SMALLEST_CLASS) >= 2
         self._mixup = training.mixup
+        positives, negatives = int(counts[1]), int(counts[0])
         self.class_weight = {
-            "weight": class_weight(self.positives, negatives),
-            "sample": negatives / self.positives,
+            "weight": class_weight(positives, negatives),
+            "sample": negatives / positives,
             "none": 1.0,
         }[training.class_balance]
-        balance = (self.positives, negatives) if training.class_balance == "weight" else (1, 1)
-        self._loss = classification_loss(*balance)
+        weighs = training.class_balance == "weight"
+        if self.out_channels == 1:
+            self._loss = classification_loss(*((positives, negatives) if weighs else (1, 1)))
+        else:
+            self._loss = many_classes_loss(counts.tolist(), weighs)
         part = len(datalist.training) / max(1, len(datalist.training) + len(datalist.validation))
         self._images = self.load(datalist.training, datalist, progress.part(0, part))
         if self.can_validate:
@@ -101,7 +114,7 @@ class ClassTask(ABC):
     def batch(self, number: int) -> tuple[Tensor, Tensor]:
         chosen = self._passes.examples(number)
         images = self.drawn(chosen, generator(self._seed, "images", number))
-        targets = torch.from_numpy(self._truth[chosen].astype(np.float32))[:, None]
+        targets = self._targets(self._truth[chosen])
         if self._mixup is not None:
             images, targets = mix(images, targets, self._mixup, generator(self._seed, "mixup", number))
         return self.as_input(images), targets
@@ -112,15 +125,27 @@ class ClassTask(ABC):
     def validate(self, network: nn.Module) -> Validation:
         """AUC and loss on the validation patients."""
         logits = self._rate(network, self._held_out)
-        truth = self._held_out_truth.astype(np.float32)
-        loss = self._loss.cpu()(torch.from_numpy(logits), torch.from_numpy(truth))
-        return Validation(auc(logits, self._held_out_truth), float(loss))
+        loss = self._loss.cpu()(torch.from_numpy(logits), self._targets(self._held_out_truth))
+        truth = self._held_out_truth
+        metric = auc(logits[:, 0], truth) if self.out_channels == 1 else macro_auc(logits, truth)
+        return Validation(metric, float(loss))
+
+    def figure(self, network: nn.Module) -> Figure:
+        """The AUC with its interval over the validation patients."""
+        return auc_figure(self._rate(network, self._held_out), self._held_out_truth, self._held_out_patients)
+
+    def _targets(self, labels: np.ndarray) -> Tensor:
+        """float32 (n, 1) of 0 and 1, or one-hot (n, K)."""
+        if self.out_channels == 1:
+            return torch.from_numpy(labels.astype(np.float32))[:, None]
+        return torch.from_numpy(np.eye(self.out_channels, dtype=np.float32)[labels])
 
     def _rate(self, network: nn.Module, images: Tensor) -> np.ndarray:
+        """Logits (n, K) of images in the order in which they are held."""
         device = next(network.parameters()).device
         with torch.inference_mode(), inference_precision(device):
             logits = [
                 network(to_fast_layout(self.as_input(part.float()).to(device))).float().cpu()
                 for part in images.split(self._batch_size)
             ]
-        return torch.cat(logits)[:, 0].numpy()
+        return torch.cat(logits).numpy()

@@ -1,4 +1,4 @@
-"""The mammogram stage's data: whole breasts, or regions of them, one probability each."""
+"""Mammograms as a stage's data: whole breasts, or regions of them, of one class each; or without labels."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..data.datalist import Entry
-from ..data.mammogram import positions_in_prepared, prepare_mammogram, read_mammogram
+from ..data.datalist import MAMMOGRAM_CHANNEL, Entry
+from ..data.mammogram import positions_in_prepared, read_mammogram
+from ..data.mammogram_entries import circles_of, keeps_side, load_mammogram
 from ..errors import InputError
 from ..progress import Progress
 from .augment import PlaneMotion, change_intensities
 from .classes import ClassTask
+from .flat_images import FlatImages
+from .order import ShuffledPasses
 from .seeds import generator
 
 if TYPE_CHECKING:
     from ..data.datalist import Datalist
-    from ..transfer.stages import MammogramClassification
+    from ..transfer.stages import MammogramClassification, SelfSupervised
 
-# The chest wall stays at the left; a breast of the other side is its mirror image already.
-_MOTION = PlaneMotion(degrees=12, scale=(0.9, 1.1), shift=0.05, flips_rows=True)
-_REGION_MOTION = PlaneMotion(degrees=30, scale=(0.8, 1.25), shift=0.0, flips_rows=True, flips_columns=True)
-_REGION_MARGIN = 1.5  # side of what is cut out, to be moved, over the side of what is shown
+# The chest wall stays where it is; a breast of the other side is its mirror image already, where sides are alike.
+FILM_MOTION = PlaneMotion(degrees=12, scale=(0.9, 1.1), shift=0.05, flips_rows=True)
+REGION_MOTION = PlaneMotion(degrees=30, scale=(0.8, 1.25), shift=0.0, flips_rows=True, flips_columns=True)
+REGION_MARGIN = 1.5  # side of what is cut out, to be moved, over the side of what is shown
 _JITTER = 0.15  # of the region's side, by which an abnormality is off its middle
 _TRIES = 50
 
@@ -39,15 +42,10 @@ class MammogramTask(ClassTask):
         super().__init__(stage.training, datalist, seed, progress)
 
     def load(self, entries: Sequence[Entry], datalist: Datalist, progress: Progress) -> Tensor:
-        images = np.empty((len(entries), 1, self._size, self._size), dtype=np.float16)
-        for number, entry in enumerate(entries):
-            progress.report("Preparing mammograms", number / len(entries))
-            film = read_mammogram(_path_of(entry))
-            images[number, 0] = prepare_mammogram(film, self._size)
-        return torch.from_numpy(images)
+        return load_films(entries, self._size, progress)
 
     def augmented(self, images: Tensor, rng: np.random.Generator) -> Tensor:
-        return change_intensities(_MOTION.apply(images, rng), rng)
+        return change_intensities(FILM_MOTION.apply(images, rng), rng)
 
     def as_input(self, images: Tensor) -> Tensor:
         return images.expand(-1, 3, -1, -1)
@@ -79,7 +77,7 @@ class RegionTask(MammogramTask):
 
     def load(self, entries: Sequence[Entry], datalist: Datalist, progress: Progress) -> Tensor:
         images = super().load(entries, datalist, progress)
-        self._circles = [positions_in_prepared(read_mammogram(_path_of(e)), self._size, _marks(e)) for e in entries]
+        self._circles = [_marks(entry, self._size) for entry in entries]
         self._places = np.concatenate([c for c in self._circles if len(c)])
         return images
 
@@ -92,22 +90,22 @@ class RegionTask(MammogramTask):
         for number, (film, marks) in enumerate(zip(films, circles)):
             rng = generator(self._seed, "held-out region", number)
             place = marks[0] if len(marks) else self._normal_place(film, rng)
-            regions.append(_square_at(film, place, self._side))
+            regions.append(square_at(film, place, self._side))
         return torch.stack(regions)
 
     def drawn(self, chosen: np.ndarray, rng: np.random.Generator) -> Tensor:
-        side = round(self._side * _REGION_MARGIN) if self._augments else self._side
+        side = round(self._side * REGION_MARGIN) if self._augments else self._side
         regions = []
         for number in chosen:
             film, marks = self._images[number], self._circles[number]
             place = marks[rng.integers(len(marks))] if len(marks) else self._normal_place(film, rng)
             jitter = rng.uniform(-_JITTER, _JITTER, 2) * self._side if self._augments else 0.0
-            regions.append(_square_at(film, place + jitter, side))
+            regions.append(square_at(film, place + jitter, side))
         images = torch.stack(regions).float()
         return self.augmented(images, rng) if self._augments else images
 
     def augmented(self, images: Tensor, rng: np.random.Generator) -> Tensor:
-        moved = _REGION_MOTION.apply(images, rng)
+        moved = REGION_MOTION.apply(images, rng)
         first = (images.shape[-1] - self._side) // 2
         middle = slice(first, first + self._side)
         return change_intensities(moved[..., middle, middle].contiguous(), rng)
@@ -123,22 +121,48 @@ class RegionTask(MammogramTask):
         return inside[rng.integers(len(inside))].astype(float)
 
 
-def _path_of(entry: Entry) -> str:
-    return next(iter(entry.images.values()))
+class FilmImages(FlatImages):
+    """A self_supervised.ImageSource of whole prepared breasts; all are seen once a pass."""
+
+    motion = FILM_MOTION
+    view_motion = PlaneMotion(degrees=20, scale=(0.8, 1.5), shift=0.1, flips_rows=True)
+
+    def __init__(self, stage: SelfSupervised, datalist: Datalist, seed: int, progress: Progress) -> None:
+        super().__init__(stage.image_size, stage.training.augmentation)
+        part = len(datalist.training) / (len(datalist.training) + len(datalist.validation))
+        self._films = load_films(datalist.training, stage.image_size, progress.part(0, part))
+        self._held_out = load_films(datalist.validation, stage.image_size, progress.part(part, 1))
+        self.held_out_patients = tuple(entry.patient for entry in datalist.validation)
+        self._passes = ShuffledPasses(len(self._films), stage.training.batch_size, seed)
+
+    def squares(self, number: int, rng: np.random.Generator) -> Tensor:
+        return self._films[torch.from_numpy(self._passes.examples(number))].float()
+
+    def held_out_squares(self) -> Tensor:
+        return self._held_out.float()
+
+
+def load_films(entries: Sequence[Entry], size: int, progress: Progress) -> Tensor:
+    """The prepared images of entries: float16 (N, 1, size, size)."""
+    images = np.empty((len(entries), 1, size, size), dtype=np.float16)
+    for number, entry in enumerate(entries):
+        progress.report("Preparing mammograms", number / len(entries))
+        images[number, 0] = load_mammogram(entry, size)
+    return torch.from_numpy(images)
 
 
 def _is_usable(entry: Entry) -> bool:
     return not entry.label or bool(entry.attributes.get("circles_px"))
 
 
-def _marks(entry: Entry) -> np.ndarray:
-    """Centres (n, 2) [row, column] of an abnormal film's circles, which its attributes give as "x y radius;..."."""
-    circles = entry.attributes.get("circles_px", "") if entry.label else ""
-    values = [[float(number) for number in circle.split()] for circle in circles.split(";") if circle.strip()]
-    return np.array([[y, x] for x, y, *_ in values]).reshape(-1, 2)
+def _marks(entry: Entry, size: int) -> np.ndarray:
+    """Centres (n, 2) [row, column], in the prepared image, of an abnormal film's circles."""
+    centres = circles_of(entry)[:, :2] if entry.label else np.empty((0, 2))
+    film = read_mammogram(entry.images[MAMMOGRAM_CHANNEL])
+    return positions_in_prepared(film, size, centres, keeps_side(entry))
 
 
-def _square_at(film: Tensor, place: np.ndarray, side: int) -> Tensor:
+def square_at(film: Tensor, place: np.ndarray, side: int) -> Tensor:
     """The square (1, side, side) of a film (1, H, W) around [row, column]; 0 beyond its border."""
     first = np.round(place - side / 2).astype(int)
     padded = functional.pad(film, (side, side, side, side))

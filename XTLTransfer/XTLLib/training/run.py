@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ..data.datalist import Datalist
-from ..files import remove_drafts
 from ..inference.device import pick_device
-from ..networks.backbones import Backbone, build_backbone
-from ..networks.weights import load_weights
+from ..networks.initialisation import initialise_backbone
 from ..progress import Progress
 from ..transfer.chain import Chain
+from ..transfer.figure import Figure
 from ..transfer.provenance import (
     ChainRecord,
     DatalistRecord,
     StageRecord,
     configuration_of,
+    device_words,
     hash_of,
     hash_of_weights,
+    today_utc,
     versions,
 )
-from ..transfer.stages import IMAGENET, RANDOM, SegmentationTarget, TrainedStage
+from ..transfer.stages import FROZEN_RANDOM, IMAGENET, RANDOM, SegmentationTarget, TrainedStage
 from .distributed import ALONE, Processes
 from .engine import CHECKPOINT_EVERY_S, Engine, Fit
+from .fitness import seen_before
 from .run_folder import RunFolder, load_datalists
-from .seeds import derive, torch_seeded
+from .seeds import derive
+from .specs import conversion_of
 from .stage_folder import StageFolder
-from .stages import PreparedStage, calibrate, make_network, mammogram_spec, prepare_stage
-from .task import require_validation
+from .stages import PreparedStage, calibrate, prepare_stage
+from .travelling import Travelling, network_again
 
-_FORMAT = 2  # part of every stage's key: raise it when the engine's figures change
+if TYPE_CHECKING:
+    import torch
+
+_FORMAT = 3  # part of every stage's key: raise it when the engine's figures change
 _TITLES = {
     "mammogram-classification": "Mammogram classification",
+    "mammogram-segmentation": "Mammogram segmentation",
     "segmentation": "MS segmentation",
     "classification": "Prostate classification",
 }
+_STARTS = {RANDOM: "random weights", FROZEN_RANDOM: "random weights, kept", IMAGENET: "ImageNet weights"}
 _READING_SHARE = 0.1  # of a stage's progress
 
 
@@ -67,7 +75,7 @@ def run_chain(
     *,
     resume: bool = False,
     progress: Progress | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     stage_cache: Path | None = None,
     target_datalist: Datalist | None = None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
@@ -85,73 +93,73 @@ def run_chain(
     out : a new or empty folder; with ``resume`` also one in which this very chain was begun. On CPU a
         resumed run ends with the same weights, bit for bit, as one that was not interrupted.
     progress : told about every step; a cancel leaves a checkpoint behind.
-    device : "auto", "cpu", "cuda" or "cuda:N".
+    device : "auto", "cpu", "cuda" or "cuda:N", or a torch device.
     stage_cache : folder in which finished intermediate stages are kept and looked up by content, so that
         runs share them.
     target_datalist : takes the place of the target stage's datalist (a fold of a study).
     checkpoint_every_s : seconds between checkpoints.
-    processes : that run this chain together, each calling this function; the first one writes.
+    processes : that train together (see ``distributed.joined``); the first one writes.
 
     Raises
     ------
-    InputError : ``out`` is in use, holds another chain, a datalist does not fit its stage, or a patient
-        of an earlier stage's training is among the target's validation or test patients.
+    InputError : ``out`` is in use, holds another chain, or a datalist does not fit its stage or those of
+        other stages (see ``fitness.require_fit``).
     Cancelled : as the progress says.
     """
     began = time.monotonic()
     progress = progress or Progress()
     datalists = load_datalists(chain, target_datalist)
-    runner = _Runner(chain, Path(out).absolute(), pick_device(device), resume, checkpoint_every_s, processes)
-    folder = RunFolder(runner.out)
+    folder = RunFolder(Path(out).absolute())
+    processes.from_first(lambda: folder.begin(chain, datalists, resume))
+    runner = _Runner(chain, folder, datalists, pick_device(device), resume, stage_cache, checkpoint_every_s, processes)
 
-    def begin() -> None:
-        remove_drafts(runner.out)  # of a run that was killed
-        folder.begin(chain, datalists, resume)
-
-    processes.from_first(begin)
     progress.report("Initialisation", 0.0)
-    with processes.first_goes_ahead():
-        backbone, record = runner.initialise(progress)
-    records = [record]
-    is_learned = chain.initialisation.weights != RANDOM
-    stages = chain.stages[1:]
-    for number, (stage, datalist) in enumerate(zip(stages, datalists)):
-        part = progress.part(0.02 + 0.96 * number / len(stages), 0.02 + 0.96 * (number + 1) / len(stages))
-        if stage.kind == "intermediate":
-            backbone, record = runner.intermediate(number + 1, datalist, backbone, is_learned, part, stage_cache)
-            records.append(record)
-            is_learned = True
-        else:
-            record = runner.target(datalist, backbone, is_learned, part, records)
-            records.append(record)
-    chain_record = ChainRecord.of(chain, records)
+    travelling = runner.initialise(progress)
+    count = len(chain.trained)
+    for index in range(1, count):
+        part = progress.part(0.02 + 0.96 * (index - 1) / count, 0.02 + 0.96 * index / count)
+        travelling = runner.intermediate(index, travelling, part)
+    runner.target(travelling, progress.part(0.02 + 0.96 * (count - 1) / count, 0.98))
+    record = ChainRecord.of(chain, runner.records)
     if processes.is_first:
-        folder.write_metrics(chain_record)
+        folder.write_metrics(record)
     progress.report("Chain complete", 1.0)
-    return ChainResult(folder.bundle, chain_record, time.monotonic() - began)
+    return ChainResult(folder.bundle, record, time.monotonic() - began)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Runner:
-    """Runs the stages of one chain into one folder."""
+    """Runs the stages of one chain into one folder; ``records`` grows with every stage."""
 
     chain: Chain
-    out: Path
+    folder: RunFolder
+    datalists: Sequence[Datalist]
     device: torch.device
     resume: bool
+    cache: Path | None
     checkpoint_every_s: float
     processes: Processes
+    records: list[StageRecord] = field(default_factory=list)
 
-    def initialise(self, progress: Progress) -> tuple[Backbone, StageRecord]:
-        """The 2D backbone with the weights that the chain begins with."""
-        stage, began, source = self.chain.initialisation, time.monotonic(), None
-        with torch_seeded(self.chain.seed, "initialisation"):
-            backbone = build_backbone(self.chain.backbone)
-        if stage.weights != RANDOM:
-            report = load_weights(
-                backbone, stage.weights, stage.sha256, allow_download=stage.weights == IMAGENET, progress=progress
-            )
-            source = {**report.to_dict(), "source": report.source.replace("\\", "/").rpartition("/")[2]}
+    def initialise(self, progress: Progress) -> Travelling:
+        """The backbone with the weights that the chain begins with."""
+        stage, began = self.chain.initialisation, time.monotonic()
+        if not self.processes.is_first:
+            self.processes.wait()  # the first one downloads
+        backbone, report = initialise_backbone(
+            self.chain.backbone,
+            weights=stage.weights,
+            sha256=stage.sha256,
+            layout=stage.layout,
+            keys=stage.keys,
+            minimum_match=stage.minimum_match,
+            licence=stage.licence,
+            seed=derive(self.chain.seed, "initialisation"),
+            allow_download=stage.weights == IMAGENET or stage.is_address,
+            progress=progress,
+        )
+        if self.processes.is_first:
+            self.processes.wait()
         weights = hash_of_weights(backbone.state_dict())
         record = StageRecord(
             stage.kind,
@@ -160,188 +168,210 @@ class _Runner:
             configuration_of(stage),
             None,
             weights,
-            source=source,
+            source=report.to_dict() | {"source": _without_folders(report.source)} if stage.is_learned else None,
+            notes=report.notes,
             seed=self.chain.seed,
             versions=versions(),
             seconds=time.monotonic() - began,
+            started=today_utc(),
         )
-        folder = StageFolder(self.out / "stages" / f"00-{stage.kind}", weights)
-        before = folder.finished()
-        if before is None and self.processes.is_first:
-            folder.finish(record, None)
-        return backbone, before or record
+        folder = StageFolder(self.folder.stage(0, stage.kind), weights)
+        self.records.append(self._finished(folder) or self._finish(folder, record, None))
+        return Travelling(backbone, stage.is_learned)
 
-    def intermediate(
-        self,
-        index: int,
-        datalist: Datalist,
-        backbone: Backbone,
-        is_learned: bool,
-        progress: Progress,
-        cache: Path | None,
-    ) -> tuple[Backbone, StageRecord]:
-        """Train the backbone on mammograms, or take it from where that was done before."""
+    def intermediate(self, index: int, incoming: Travelling, progress: Progress) -> Travelling:
+        """Train an intermediate stage, or take it from where that was done before."""
         stage = self.chain.stages[index]
-        seed, key, content = self._identity(stage, f"intermediate-{index}", datalist, backbone)
-        folder = StageFolder(self.out / "stages" / f"{index:02d}-{stage.kind}", key, cache)
-        record = self.processes.from_first(folder.finished)
+        facts = self._facts(index, f"intermediate-{index}", incoming)
+        folder = StageFolder(self.folder.stage(index, stage.kind), facts.key, self.cache)
+        record = self._finished(folder)
         if record is not None:
-            network, _ = make_network(mammogram_spec(stage, backbone.name), backbone, seed)
-            network.load_state_dict(self.processes.from_first(folder.weights))
-        else:
-            prepared, fit = self._train(stage, datalist, backbone, is_learned, seed, key, folder, progress)
-            network = prepared.network.cpu()
-            trained = hash_of_weights(network.backbone.state_dict())
-            record = self._record(stage, key, content, datalist, backbone, trained, prepared, fit, {})
-            if self.processes.is_first:
-                folder.finish(record, network.state_dict())
-        onward = build_backbone(backbone.name)
-        onward.load_state_dict(network.backbone.state_dict())
-        return onward, record
+            network = network_again(record.network, folder.weights(), str(folder.path))
+            self.records.append(record)
+            return Travelling.after(stage, network)
+        prepared, fit = self._train(index, facts, incoming, folder, progress)
+        figures = self._figures(prepared, fit)
+        network = prepared.network.cpu()
+        outgoing = Travelling.after(stage, network)
+        record = self._record(index, facts, incoming, prepared, fit, figures, outgoing.hash())
+        self.records.append(self._finish(folder, record, network.state_dict()))
+        return outgoing
 
-    def target(
-        self,
-        datalist: Datalist,
-        backbone: Backbone,
-        is_learned: bool,
-        progress: Progress,
-        earlier: list[StageRecord],
-    ) -> StageRecord:
+    def target(self, incoming: Travelling, progress: Progress) -> None:
         """Train the volumetric network and write the bundle."""
         stage, index = self.chain.target, len(self.chain.stages) - 1
-        seed, key, content = self._identity(stage, "target", datalist, backbone)
-        folder = StageFolder(self.out / "stages" / f"{index:02d}-{stage.kind}", key)
-        bundle = RunFolder(self.out).bundle
-        record = self.processes.from_first(lambda: folder.finished() if bundle.exists() else None)
-        if record is not None:
-            return record
-        prepared, fit = self._train(stage, datalist, backbone, is_learned, seed, key, folder, progress)
-        postprocessing = _postprocessing(stage, prepared)
+        facts = self._facts(index, "target", incoming)
+        folder = StageFolder(self.folder.stage(index, stage.kind), facts.key)
+        record = self._finished(folder)
+        if record is not None and self.processes.from_first(self.folder.bundle.exists):
+            self.records.append(record)
+            return
+        prepared, fit = self._train(index, facts, incoming, folder, progress)
+        figures = self._figures(prepared, fit)
+        postprocessing = self._postprocessing(stage, prepared)
+        figures["threshold"] = postprocessing["threshold"]
         network = prepared.network.cpu()
-        record = self._record(
-            stage,
-            key,
-            content,
-            datalist,
-            backbone,
-            hash_of_weights(network.state_dict()),
-            prepared,
-            fit,
-            {"threshold": postprocessing["threshold"]},
-        )
+        weights = hash_of_weights(network.state_dict())
+        record = self._record(index, facts, incoming, prepared, fit, figures, weights)
+        self.records.append(self._finish(folder, record, network.state_dict()))
+        progress.report("Writing the bundle", 1.0)
         if self.processes.is_first:
-            folder.finish(record, network.state_dict())
-            progress.report("Writing the bundle", 1.0)
-            self._write_bundle(bundle, stage, prepared, postprocessing, [*earlier, record])
-        return record
+            self._write_bundle(prepared, postprocessing)
+        self.processes.wait()
 
-    def _identity(
-        self, stage: TrainedStage, label: str, datalist: Datalist, backbone: Backbone
-    ) -> tuple[int, str, str]:
+    def _facts(self, index: int, label: str, incoming: Travelling) -> _Facts:
         """Seed and key of a stage, and the hash of what it learns from."""
+        stage, chain = self.chain.stages[index], self.chain
+        datalist = self.datalists[index - 1]
         content = replace(datalist, test=()).content_hash()
-        configuration = stage.model_dump(mode="json", exclude={"datalist"})
-        weights = hash_of_weights(backbone.state_dict())
-        facts = [_FORMAT, self.chain.backbone, self.chain.seed, label, configuration, content, weights]
-        return derive(self.chain.seed, label), hash_of(facts), content
+        decides: list[Any] = [
+            _FORMAT,
+            chain.backbone,
+            chain.seed,
+            label,
+            stage.model_dump(mode="json", exclude={"datalist"}),
+            content,
+            incoming.hash(),
+            chain.initialisation.weights == FROZEN_RANDOM,
+        ]
+        if stage.is_volumetric:
+            decides += [conversion_of(chain), chain.input_channels, chain.slice_pooling]
+        if getattr(stage, "decoder", "new") == "carried":
+            decides.append(hash_of_weights(incoming.decoder))
+        return _Facts(derive(chain.seed, label), hash_of(decides), content, incoming.hash(), today_utc())
 
     def _train(
-        self,
-        stage: TrainedStage,
-        datalist: Datalist,
-        backbone: Backbone,
-        is_learned: bool,
-        seed: int,
-        key: str,
-        folder: StageFolder,
-        progress: Progress,
+        self, index: int, facts: _Facts, incoming: Travelling, folder: StageFolder, progress: Progress
     ) -> tuple[PreparedStage, Fit]:
-        reading, training = progress.part(0, _READING_SHARE), progress.part(_READING_SHARE, 1)
+        stage = self.chain.stages[index]
         prepared = prepare_stage(
-            self.chain, stage, datalist, backbone, is_learned=is_learned, seed=seed, progress=reading
+            self.chain,
+            stage,
+            self.datalists[index - 1],
+            incoming.backbone,
+            is_learned=incoming.is_learned,
+            seed=facts.seed,
+            progress=progress.part(0, _READING_SHARE),
+            decoder=incoming.decoder,
         )
-        require_validation(prepared.task, stage.training)
         engine = Engine(
             prepared.network,
             prepared.task,
-            stage.training,
-            seed=seed,
+            prepared.training,
+            seed=facts.seed,
             folder=folder.path,
-            key=key,
+            key=facts.key,
             device=self.device,
-            progress=training,
-            title=f"{_TITLES[stage.task]}: training",
+            progress=progress.part(_READING_SHARE, 1),
+            title=f"{_title(stage)}: training",
             checkpoint_every_s=self.checkpoint_every_s,
             processes=self.processes,
         )
         return prepared, engine.run(self.resume)
 
+    def _figures(self, prepared: PreparedStage, fit: Fit) -> dict[str, float | Figure]:
+        """The figures of a trained stage; what validation patients say, with an interval over them."""
+        figures: dict[str, float | Figure] = {
+            "steps": fit.steps,
+            "first loss": fit.first_loss,
+            "last loss": fit.last_loss,
+        }
+        if prepared.task.can_validate:
+            figure = self.processes.from_first(lambda: prepared.task.figure(prepared.network))
+            figures |= {prepared.task.metric: figure, "best step": fit.best_step, "validation loss": fit.best_loss}
+        return figures
+
+    def _postprocessing(self, stage: TrainedStage, prepared: PreparedStage) -> dict[str, float]:
+        """Threshold and smallest lesion; what validation patients decide is decided here."""
+        if not isinstance(stage, SegmentationTarget):
+            return {"threshold": calibrate(prepared.network, prepared.task), "minimum_volume_mm3": 0.0}
+        threshold, task = stage.threshold, prepared.task
+        if threshold is None:
+            can = task.can_validate
+            threshold = self.processes.from_first(lambda: task.best_threshold(prepared.network) if can else 0.5)
+        return {"threshold": threshold, "minimum_volume_mm3": stage.minimum_volume_mm3}
+
     def _record(
         self,
-        stage: TrainedStage,
-        key: str,
-        content: str,
-        datalist: Datalist,
-        backbone: Backbone,
-        weights_out: str,
+        index: int,
+        facts: _Facts,
+        incoming: Travelling,
         prepared: PreparedStage,
         fit: Fit,
-        figures: dict[str, float],
+        figures: dict[str, float | Figure],
+        weights_out: str,
     ) -> StageRecord:
-        metrics = {"steps": fit.steps, "first loss": fit.first_loss, "last loss": fit.last_loss, **figures}
-        if fit.best_metric is not None:
-            metrics |= {prepared.task.metric: fit.best_metric, "best step": fit.best_step}
+        stage = self.chain.stages[index]
+        notes = prepared.notes
+        if count := seen_before(self.datalists[: index - 1], prepared.datalist):
+            notes += (f"{count} of the validation patients may have been seen by an earlier stage: see its data",)
         return StageRecord(
             stage.kind,
             stage.task,
-            key,
+            facts.key,
             configuration_of(stage),
-            hash_of_weights(backbone.state_dict()),
+            facts.weights_in,
             weights_out,
-            DatalistRecord.of(prepared.datalist, content),
+            DatalistRecord.of(prepared.datalist, facts.content),
             conversion=prepared.conversion.to_dict(),
-            metrics=metrics,
-            notes=prepared.notes,
+            metrics=figures,
+            notes=notes,
             seed=self.chain.seed,
-            device=str(self.device),
+            device=device_words(self.device),
             versions=versions(),
             seconds=fit.seconds,
+            started=facts.started,
+            network=prepared.spec.to_dict(),
         )
 
-    def _write_bundle(
-        self,
-        path: Path,
-        stage: TrainedStage,
-        prepared: PreparedStage,
-        postprocessing: dict[str, float],
-        records: list[StageRecord],
-    ) -> None:
+    def _finished(self, folder: StageFolder) -> StageRecord | None:
+        return self.processes.from_first(folder.finished)
+
+    def _finish(self, folder: StageFolder, record: StageRecord, state: dict[str, torch.Tensor] | None) -> StageRecord:
+        if self.processes.is_first:
+            folder.finish(record, state)
+        self.processes.wait()
+        return record
+
+    def _write_bundle(self, prepared: PreparedStage, postprocessing: dict[str, float]) -> None:
         from ..bundle.write import write_bundle
 
-        words = {RANDOM: "random weights", IMAGENET: "ImageNet weights"}
-        weights = self.chain.initialisation.weights
-        start = words.get(weights, f"weights of {Path(weights).name}")
-        via = ", then mammograms," if self.chain.intermediates else ""
+        stage, weights = self.chain.target, self.chain.initialisation.weights
+        steps = [_STARTS.get(weights, f"weights of {_without_folders(weights)}")]
+        for earlier, datalist in zip(self.chain.intermediates, self.datalists):
+            steps.append(f"{_title(earlier).lower()} on {datalist.name}")
+        steps.append(f"{', '.join(stage.channels)} of {prepared.datalist.name}")
         write_bundle(
-            path,
+            self.folder.bundle,
             prepared.network,
             prepared.spec,
             stage.task,
             prepared.preparation,
             prepared.patches,
             postprocessing,
-            ChainRecord.of(self.chain, records).to_dict(),
+            ChainRecord.of(self.chain, self.records).to_dict(),
             self.chain.name,
-            f"{_TITLES[stage.task]} on {self.chain.backbone}: {start}{via} then "
-            f"{', '.join(stage.channels)} of {prepared.datalist.name}",
+            f"{_title(stage)} on {self.chain.backbone}: {', then '.join(steps)}",
         )
 
 
-def _postprocessing(stage: TrainedStage, prepared: PreparedStage) -> dict[str, float]:
-    """Threshold and smallest lesion; what validation patients decide is decided here."""
-    if not isinstance(stage, SegmentationTarget):
-        return {"threshold": calibrate(prepared.network, prepared.task), "minimum_volume_mm3": 0.0}
-    threshold = stage.threshold
-    if threshold is None:
-        threshold = prepared.task.best_threshold(prepared.network) if prepared.task.can_validate else 0.5
-    return {"threshold": threshold, "minimum_volume_mm3": stage.minimum_volume_mm3}
+@dataclass(frozen=True)
+class _Facts:
+    """What is known of a stage before it runs: its seed, its key, the hashes of its data and weights, the day."""
+
+    seed: int
+    key: str
+    content: str
+    weights_in: str
+    started: str
+
+
+def _title(stage: TrainedStage) -> str:
+    if stage.task == "self-supervised":
+        return f"Self-supervision on {stage.images} ({stage.method})"
+    return _TITLES[stage.task]
+
+
+def _without_folders(source: str) -> str:
+    """The name of a weights file; an address stays whole."""
+    return source if "://" in source else source.replace("\\", "/").rpartition("/")[2]

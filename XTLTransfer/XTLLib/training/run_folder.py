@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..files import atomic_file
 from ..transfer.chain import Chain
 from ..transfer.provenance import ChainRecord, configuration_of
-from ..transfer.stages import TrainedStage
+from .fitness import require_fit
 
 
 class RunFolder:
@@ -23,6 +23,10 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.bundle = path / "bundle"
+
+    def stage(self, index: int, kind: str) -> Path:
+        """The folder of a stage, counted from the initialisation, which is 0."""
+        return self._path / "stages" / f"{index:02d}-{kind}"
 
     def begin(self, chain: Chain, datalists: list[Datalist], resume: bool) -> None:
         """Note down what is run here.
@@ -34,6 +38,9 @@ class RunFolder:
             "name": chain.name,
             "seed": chain.seed,
             "backbone": chain.backbone,
+            "conversion": chain.conversion,
+            "input_channels": chain.input_channels,
+            "slice_pooling": chain.slice_pooling,
             "stages": [configuration_of(stage) for stage in chain.stages],
             "content": [replace(datalist, test=()).content_hash() for datalist in datalists],
         }
@@ -75,44 +82,12 @@ class RunFolder:
 def load_datalists(chain: Chain, target_datalist: Datalist | None) -> list[Datalist]:
     """The datalist of every stage after the initialisation, each fit for its stage.
 
-    Raises InputError when a datalist is for another task or lacks channels, or when a patient from whom an
-    intermediate stage learns is a validation or test patient of the target.
+    Raises InputError when a datalist does not fit its stage, see ``fitness.require_fit``.
     """
-    datalists = [Datalist.load(stage.datalist) for stage in chain.stages[1:-1]]
+    datalists = [Datalist.load(stage.datalist) for stage in chain.intermediates]
     datalists.append(target_datalist if target_datalist is not None else Datalist.load(chain.target.datalist))
-    for number, (stage, datalist) in enumerate(zip(chain.stages[1:], datalists), 1):
-        _require_fit(f"stage {number} ({stage.kind}) of the chain {chain.name}", stage, datalist)
-    target = datalists[-1]
-    held_back = {entry.patient for entry in target.validation + target.test}
-    for datalist in datalists[:-1]:
-        shared = {entry.patient for entry in datalist.training + datalist.validation} & held_back
-        # Names say who a patient is within one data set only.
-        if shared and (datalist.layout, datalist.name) == (target.layout, target.name):
-            raise InputError(
-                f"{len(shared)} validation or test patients of the target's datalist {target.name} are training "
-                f"patients of an intermediate stage ({datalist.name})",
-                "Take them out of the intermediate stage",
-            )
+    require_fit(chain, datalists)
     return datalists
-
-
-def _require_fit(where: str, stage: TrainedStage, datalist: Datalist) -> None:
-    if datalist.task != stage.task:
-        raise InputError(
-            f"{where} is for {stage.task}, its datalist {datalist.name} is for {datalist.task}",
-            f"Name a datalist for {stage.task}",
-        )
-    if not datalist.training:
-        raise InputError(f"{where}: its datalist {datalist.name} has no training entries", "Give training entries")
-    if not stage.is_volumetric:
-        return
-    missing = [name for name in stage.channels if name not in datalist.channels]
-    if missing:
-        raise InputError(
-            f"{where} needs the channel {', '.join(missing)}, its datalist {datalist.name} has "
-            f"{', '.join(datalist.channels)}",
-            "Name other channels in the chain",
-        )
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

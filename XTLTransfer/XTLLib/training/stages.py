@@ -3,42 +3,59 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..data.prepare import Preparation
 from ..networks.build import Network, convert_network
 from ..networks.normalisation import is_folded, recalibrate_batchnorm, set_batchnorm
 from ..networks.spec import NetworkSpec
 from ..progress import Progress
 from ..transfer.chain import Chain
 from ..transfer.stages import (
-    ClassificationTarget,
-    IntermediateClassification,
+    FROZEN_RANDOM,
     IntermediateSegmentation,
     MammogramClassification,
+    MammogramSegmentation,
     SegmentationTarget,
+    SelfSupervised,
     TrainedStage,
 )
+from .carried_decoder import carry_decoder
 from .classes import ClassTask
-from .mammograms import MammogramTask, RegionTask
-from .patches import INTENSITY_STATISTICS, PatchTask, patch_spec_of
+from .mammogram_segmentation import MammogramSegmentationTask
+from .mammograms import FilmImages, MammogramTask, RegionTask
+from .patches import PatchTask, patch_spec_of
 from .seeds import derive, torch_seeded
+from .self_supervised import ContrastiveTask, MaskedTask
+from .slices import SliceImages
+from .specs import flat_spec, mammogram_spec, patch_network_spec, window_spec
+from .statistics import refresh_statistics
 from .volumes import VolumeTask, preparation_of, require_values_for_batchnorm
+from .window_images import WindowImages
 
 if TYPE_CHECKING:
     from ..data.datalist import Datalist
     from ..data.patches import PatchSpec
-    from ..data.prepare import Preparation
     from ..networks.backbones import Backbone
     from ..networks.conversion import ConversionReport
+    from ..transfer.training import Training
     from .task import Task
 
-_SMALLEST_VIEW = 96  # pixels in plane to which a patch is enlarged: three positions of a stride-32 stage
 _BATCHES_FOR_STATISTICS = 8
+_KEPT_ENCODER = {  # what the control with a frozen random encoder changes in the training of a stage
+    "encoder_rate": 0.0,
+    "discriminative": None,
+    "frozen": (),
+    "unfreeze": (),
+    "peft": "none",
+    "l2sp": 0.0,
+}
+_NOT_RESAMPLED = "the cases differ in voxel spacing and were not resampled: set spacing_mm in the chain"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +66,7 @@ class PreparedStage:
     ----------
     datalist : as it is used: without its test part, with validation patients held out.
     network, spec, conversion : the network, its description, and the report on the transfer step.
-    task : data, loss and validation.
+    task : data, loss and validation. training : how to train, as the stage says or a control demands.
     preparation : of cases (segmentation). patches : of findings (classification).
     notes : what a reader of the record has to know.
     """
@@ -59,6 +76,18 @@ class PreparedStage:
     spec: NetworkSpec
     conversion: ConversionReport
     task: Task
+    training: Training
+    preparation: Preparation | None = None
+    patches: PatchSpec | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """A stage's task, and what of it the network has to fit."""
+
+    task: Task
+    spec: NetworkSpec
     preparation: Preparation | None = None
     patches: PatchSpec | None = None
     notes: tuple[str, ...] = ()
@@ -73,8 +102,9 @@ def prepare_stage(
     is_learned: bool,
     seed: int,
     progress: Progress,
+    decoder: Mapping[str, Tensor] | None = None,
 ) -> PreparedStage:
-    """Read the stage's data and make its network from the incoming 2D backbone.
+    """Read the stage's data and make its network from the incoming backbone, 2D or volumetric.
 
     Parameters
     ----------
@@ -82,53 +112,35 @@ def prepare_stage(
     datalist : training and validation part; a test part is not looked at.
     is_learned : whether the backbone's weights were learned, rather than drawn at random.
     seed : of the stage.
+    decoder : weights of the decoder of the stage before, for a stage that carries it on.
     """
     datalist, note = hold_out(replace(datalist, test=()), stage.training.validation, seed)
     notes = [note] if note else []
-    preparation = patches = None
-    if isinstance(stage, MammogramClassification):
-        task = (MammogramTask if stage.region is None else RegionTask)(stage, datalist, seed, progress)
-        if stage.region is not None:
-            notes.append(
-                f"regions around marked abnormalities against regions of normal breasts; {task.unmarked} abnormal "
-                "films without a mark were left out"
-            )
-        spec = mammogram_spec(stage, backbone.name)
-    elif isinstance(stage, SegmentationTarget | IntermediateSegmentation):
-        preparation = preparation_of(stage, datalist)
-        task = VolumeTask(stage, preparation, datalist, seed, progress)
-        spec = NetworkSpec(
-            "segmentation",
-            backbone.name,
-            in_channels=len(stage.channels),
-            conversion=chain.conversion,
-            spacing_mm=task.spacing_mm,
-            patch_shape=task.window,
-        )
-        if task.spacings_differ:
-            notes.append("the cases differ in voxel spacing and were not resampled: set spacing_mm in the chain")
-    else:
-        patches = patch_spec_of(stage, datalist)
-        task = PatchTask(stage, patches, datalist, seed, progress)
-        spec = _patch_network_spec(chain, stage, patches, backbone.name)
-    if datalist.validation and not task.can_validate:
-        notes.append("too few validation entries of a class to choose a checkpoint by: the last weights were kept")
-    network, conversion = make_network(spec, backbone, seed)
-    if isinstance(stage, SegmentationTarget | IntermediateSegmentation):
-        require_values_for_batchnorm(task.window, network.size_multiple, stage.training.batch_size)
-    notes += _settle_batchnorm(network, stage, task, is_learned)
-    return PreparedStage(datalist, network, spec, conversion, task, preparation, patches, tuple(notes))
+    data = _data_of(chain, stage, datalist, seed, progress)
+    notes += data.notes
+    if datalist.validation and not data.task.can_validate:
+        notes.append("too few validation entries (of a class) to choose a checkpoint by: the last weights were kept")
+    network, conversion = make_network(data.spec, backbone, seed)
+    if not stage.is_volumetric:
+        conversion = replace(conversion, rule="none", depth_kernels=(), depth_strides=())
+    if getattr(stage, "decoder", "new") == "carried" and decoder is not None:
+        carry_decoder(network.decoder, decoder, chain.input_channels)
+    _require_statistics(data.spec, network, stage)
+    training = stage.training
+    if chain.initialisation.weights == FROZEN_RANDOM:
+        training = training.model_copy(update=_KEPT_ENCODER)
+        refresh_statistics(network.backbone, _backbone_inputs(network, data.task))
+        notes.append("control: the encoder keeps its random weights; its BatchNorm has the statistics of real images")
+    notes += _settle_batchnorm(network, training, data.task, is_learned)
+    return PreparedStage(
+        datalist, network, data.spec, conversion, data.task, training, data.preparation, data.patches, tuple(notes)
+    )
 
 
 def make_network(spec: NetworkSpec, backbone: Backbone, seed: int) -> tuple[Network, ConversionReport]:
     """The transfer step; the new layers start from the stage's seed, whatever the backbone went through."""
     with torch_seeded(seed, "network"):
         return convert_network(spec, backbone)
-
-
-def mammogram_spec(stage: MammogramClassification, backbone: str) -> NetworkSpec:
-    """The network of an intermediate stage."""
-    return NetworkSpec("mammogram-classification", backbone, dropout=stage.dropout)
 
 
 def hold_out(datalist: Datalist, share: float, seed: int) -> tuple[Datalist, str | None]:
@@ -143,7 +155,7 @@ def hold_out(datalist: Datalist, share: float, seed: int) -> tuple[Datalist, str
 
 
 def calibrate(network: Network, task: ClassTask) -> float:
-    """Undo the class balance of the loss in the last layer; return the threshold that it stood for.
+    """Undo the class balance of the training in the last layer; return the threshold that it stood for.
 
     Training with positives weighing w times a negative shifts the logit by log w. Without the shift the
     output is the probability at the training data's share of positives, and the balanced decision that
@@ -154,31 +166,60 @@ def calibrate(network: Network, task: ClassTask) -> float:
     return 1.0 / (1.0 + task.class_weight)
 
 
-def _patch_network_spec(
-    chain: Chain, stage: ClassificationTarget | IntermediateClassification, patches: PatchSpec, backbone: str
-) -> NetworkSpec:
-    mean, deviation = INTENSITY_STATISTICS[patches.intensity]
-    # Channels may have different extents: depth is planned for the one that shows most detail.
-    x, y, z = min(patches.size_mm[name] for name in patches.channels)
-    k, j, i = patches.shape
-    return NetworkSpec(
-        "classification",
-        backbone,
-        in_channels=len(patches.channels),
-        conversion=chain.conversion,
-        spacing_mm=(x / i, y / j, z / k),
-        patch_shape=patches.shape,
-        dropout=stage.dropout,
-        input_scale=max(1.0, _SMALLEST_VIEW / min(j, i)),
-        input_mean=mean,
-        input_sd=deviation,
-    )
+def _data_of(chain: Chain, stage: TrainedStage, datalist: Datalist, seed: int, progress: Progress) -> _Data:
+    if isinstance(stage, MammogramClassification):
+        if stage.region is None:
+            task = MammogramTask(stage, datalist, seed, progress)
+            return _Data(task, mammogram_spec(stage, chain.backbone, task.out_channels))
+        task = RegionTask(stage, datalist, seed, progress)
+        note = (
+            f"regions around marked abnormalities against regions of normal breasts; {task.unmarked} abnormal "
+            "films without a mark were left out"
+        )
+        return _Data(task, mammogram_spec(stage, chain.backbone), notes=(note,))
+    if isinstance(stage, MammogramSegmentation):
+        task = MammogramSegmentationTask(stage, datalist, seed, progress)
+        return _Data(task, flat_spec("segmentation", chain.backbone, task.shape[-1], stage.dropout))
+    if isinstance(stage, SelfSupervised):
+        return _self_supervised(chain, stage, datalist, seed, progress)
+    if isinstance(stage, SegmentationTarget | IntermediateSegmentation):
+        preparation = preparation_of(stage.channels, stage.spacing_mm, datalist)
+        task = VolumeTask(stage, preparation, datalist, seed, progress)
+        spec = window_spec(chain, stage, len(stage.channels), task.spacing_mm, task.window)
+        return _Data(task, spec, preparation, notes=(_NOT_RESAMPLED,) if task.spacings_differ else ())
+    patches = patch_spec_of(stage, datalist)
+    task = PatchTask(stage, patches, datalist, seed, progress)
+    return _Data(task, patch_network_spec(chain, stage, patches), patches=patches)
 
 
-def _settle_batchnorm(network: Network, stage: TrainedStage, task: Task, is_learned: bool) -> list[str]:
+def _self_supervised(chain: Chain, stage: SelfSupervised, datalist: Datalist, seed: int, progress: Progress) -> _Data:
+    make_task = MaskedTask if stage.method == "masked" else ContrastiveTask
+    notes = ()
+    if stage.images == "mammograms":
+        images = FilmImages(stage, datalist, seed, progress)
+    else:
+        preparation = preparation_of(stage.channels or datalist.channels, stage.spacing_mm, datalist)
+        kind = SliceImages if stage.images == "slices" else WindowImages
+        images = kind(stage, preparation, datalist, seed, progress)
+    if stage.images == "volumes":
+        spec = window_spec(chain, stage, images.channels, images.spacing_mm, images.shape)
+        notes = (_NOT_RESAMPLED,) if images.spacings_differ else ()
+    else:
+        kind = "reconstruction" if stage.method == "masked" else "projection"
+        spec = flat_spec(kind, chain.backbone, stage.image_size)
+    return _Data(make_task(stage, images, seed), spec, notes=notes)
+
+
+def _require_statistics(spec: NetworkSpec, network: Network, stage: TrainedStage) -> None:
+    """Windows and images of networks with a decoder: enough values for BatchNorm at the deepest level."""
+    if spec.patch_shape is not None and spec.kind in ("segmentation", "reconstruction"):
+        require_values_for_batchnorm(spec.patch_shape, network.size_multiple, stage.training.batch_size)
+
+
+def _settle_batchnorm(network: Network, training: Training, task: Task, is_learned: bool) -> list[str]:
     """Freeze the encoder's statistics or let them learn."""
-    policy = stage.training.batchnorm
-    if stage.training.encoder_rate == 0:
+    policy = training.batchnorm
+    if training.encoder_rate == 0:
         policy = "frozen"  # an encoder that is kept as it came keeps its statistics too
     notes = []
     if policy == "train" and is_learned and is_folded(network.backbone):

@@ -18,6 +18,7 @@ from ..inference.sliding_window import predict
 from ..metrics.overlap import dice
 from ..progress import Progress
 from .augment import change_intensities
+from .figures import mean_figure
 from .losses import segmentation_loss
 from .seeds import generator
 from .task import Validation
@@ -25,7 +26,8 @@ from .windows import WindowSource
 
 if TYPE_CHECKING:
     from ..data.datalist import Datalist
-    from ..transfer.stages import SegmentationTarget
+    from ..transfer.figure import Figure
+    from ..transfer.stages import IntermediateSegmentation, SegmentationTarget
 
 _THRESHOLDS = tuple(round(0.1 * n, 1) for n in range(1, 10))
 _THRESHOLD = 0.5
@@ -50,7 +52,12 @@ class VolumeTask:
     validations = 4  # whole volumes are dear
 
     def __init__(
-        self, stage: SegmentationTarget, preparation: Preparation, datalist: Datalist, seed: int, progress: Progress
+        self,
+        stage: SegmentationTarget | IntermediateSegmentation,
+        preparation: Preparation,
+        datalist: Datalist,
+        seed: int,
+        progress: Progress,
     ) -> None:
         self._seed, self._augments = seed, stage.training.augmentation
         self._batch_size = stage.training.batch_size
@@ -67,6 +74,7 @@ class VolumeTask:
         for number, entry in enumerate(datalist.validation, len(sources)):
             progress.report("Preparing volumes", shares[number])
             self._held_out.append(self._prepared(entry, datalist))
+        self._held_out_patients = [entry.patient for entry in datalist.validation]
         self.spacing_mm = sources[0].spacing_mm
         self.spacings_differ = any(not np.allclose(s.spacing_mm, self.spacing_mm, rtol=0.1) for s in sources)
         largest = np.max([source.shape for source in sources], axis=0)
@@ -100,6 +108,11 @@ class VolumeTask:
         figures = [(dice(p >= _THRESHOLD, mask), _loss_of(p, mask)) for p, mask in self._predicted(network)]
         return Validation(*np.mean(figures, axis=0).tolist())
 
+    def figure(self, network: nn.Module) -> Figure:
+        """The mean Dice with its interval over the validation patients."""
+        scores = [dice(p >= _THRESHOLD, mask) for p, mask in self._predicted(network)]
+        return mean_figure(scores, self._held_out_patients)
+
     def best_threshold(self, network: nn.Module) -> float:
         """The threshold of the highest mean Dice on the validation cases; the one nearest 0.5 among equals."""
         scores = np.mean([[dice(p >= t, mask) for t in _THRESHOLDS] for p, mask in self._predicted(network)], axis=0)
@@ -123,10 +136,12 @@ def _loss_of(probability: np.ndarray, mask: np.ndarray) -> float:
     return float(segmentation_loss(logits, torch.from_numpy(mask).float()))
 
 
-def preparation_of(stage: SegmentationTarget, datalist: Datalist) -> Preparation:
-    """How the stage's cases become input. The datalist's reference, where it is among the channels."""
-    reference = datalist.reference if datalist.reference in stage.channels else stage.channels[0]
-    return Preparation(stage.channels, reference, stage.spacing_mm)
+def preparation_of(
+    channels: tuple[str, ...], spacing_mm: tuple[float, float, float] | None, datalist: Datalist
+) -> Preparation:
+    """How cases become input. The datalist's reference, where it is among the channels."""
+    reference = datalist.reference if datalist.reference in channels else channels[0]
+    return Preparation(channels, reference, spacing_mm)
 
 
 def require_values_for_batchnorm(window: tuple[int, int, int], multiple: tuple[int, int, int], batch_size: int) -> None:
@@ -134,5 +149,5 @@ def require_values_for_batchnorm(window: tuple[int, int, int], multiple: tuple[i
     if batch_size * math.prod(math.ceil(n / m) for n, m in zip(window, multiple)) < 2:
         raise InputError(
             f"a window of {' x '.join(map(str, window))} voxels with batch_size {batch_size}",
-            f"Take at least 2 windows a batch, or a window larger than {' x '.join(map(str, multiple))}",
+            f"Take at least 2 a batch, or one larger than {' x '.join(map(str, multiple))}",
         )

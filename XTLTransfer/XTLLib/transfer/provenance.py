@@ -89,6 +89,7 @@ class StageRecord:
     metrics : named numbers (loss, threshold), and figures with an interval (validation AUC or Dice).
     notes : what a reader has to know, in sentences.
     seed : of the chain. device, versions : where it ran (see ``device_words``).
+    network : its description (``NetworkSpec.to_dict``), from which and from its weights it can be made again.
     seconds : how long. started : the day, UTC, as "2026-01-31"; no hour, which would tell who was at work.
     """
 
@@ -108,9 +109,10 @@ class StageRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     started: str | None = None
+    network: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("configuration", "source", "conversion"):  # as they come back from a file
+        for name in ("configuration", "source", "conversion", "network"):  # as they come back from a file
             object.__setattr__(self, name, json.loads(json.dumps(getattr(self, name))))
         figures = {str(name): figure_from(value, str(name)) for name, value in self.metrics.items()}
         object.__setattr__(self, "metrics", figures)

@@ -1,0 +1,165 @@
+"""Whether the data of a chain's stages fit them: asked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..data.datalist import Datalist, Entry
+from ..errors import InputError
+from ..networks.acs import ACS_RULES
+from ..transfer.chain import Chain
+from ..transfer.stages import (
+    MammogramClassification,
+    SelfSupervised,
+    TrainedStage,
+)
+from .unlabelled_cases import unique_images
+
+_FEWEST_SLICES = 3  # below, a rule that looks at neighbouring slices or along depth has nothing to look at
+_DEEP_RULES = ("slice-stack", *ACS_RULES)
+
+
+def require_fit(chain: Chain, datalists: Sequence[Datalist]) -> None:
+    """Raise InputError, naming the stage and the datalist, unless every stage can learn from its datalist.
+
+    Refused: a datalist for another task, without training entries, labels, classes or channels that the stage
+    needs; images of another kind; volumes too thin for the conversion; a patient of a stage's training among
+    the validation or test patients of a later stage, or of its validation among later test patients.
+    """
+    for number, (stage, datalist) in enumerate(zip(chain.trained, datalists), 1):
+        where = (
+            f"stage {number} ({stage.task if stage.kind == 'intermediate' else stage.kind}) of the chain {chain.name}"
+        )
+        if not datalist.training:
+            raise InputError(f"{where}: its datalist {datalist.name} has no training entries", "Give training entries")
+        if isinstance(stage, SelfSupervised):
+            _require_images(where, stage, datalist)
+        else:
+            _require_labels(where, stage, datalist)
+        _require_channels(where, stage, datalist)
+    _require_depth(chain)
+    for later in range(1, len(datalists)):
+        for earlier in range(later):
+            _require_no_leak(earlier + 1, datalists[earlier], later + 1, datalists[later])
+
+
+def seen_before(earlier: Sequence[Datalist], used: Datalist) -> int:
+    """How many validation patients of a stage, as it held them out, earlier stages may have learned from."""
+    seen = [_shared_patients(datalist, datalist.training, used, used.validation) for datalist in earlier]
+    return max(seen, default=0)
+
+
+def _require_labels(where: str, stage: TrainedStage, datalist: Datalist) -> None:
+    if datalist.task == "unlabelled":
+        raise InputError(
+            f"{where} learns from labels, its datalist {datalist.name} has none",
+            f"Name a datalist for {stage.task}, or make the stage self-supervised",
+        )
+    if datalist.task != stage.task:
+        raise InputError(
+            f"{where} is for {stage.task}, its datalist {datalist.name} is for {datalist.task}",
+            f"Name a datalist for {stage.task}",
+        )
+    if not datalist.classes:
+        return
+    missing = [
+        name
+        for label, name in enumerate(datalist.classes)
+        if not any(entry.label == label for entry in datalist.training)
+    ]
+    if missing:
+        raise InputError(
+            f"{where}: the training part of its datalist {datalist.name} has no entry of the class "
+            f"{', '.join(missing)}",
+            "Give entries of every class",
+        )
+    if isinstance(stage, MammogramClassification) and stage.region is not None:
+        _require_regions(where, datalist)
+
+
+def _require_regions(where: str, datalist: Datalist) -> None:
+    if len(datalist.classes) > 2:
+        raise InputError(
+            f"{where} has a region, its datalist {datalist.name} has {len(datalist.classes)} classes",
+            "Leave region out of the chain, or give a datalist of normal and abnormal films",
+        )
+    if not any(entry.label and entry.attributes.get("circles_px") for entry in datalist.training):
+        raise InputError(
+            f"{where} has a region, but no abnormality is marked in the training films of its datalist {datalist.name}",
+            "Leave region out of the chain to train on whole breasts, or add circles_px to the entries",
+        )
+
+
+def _require_images(where: str, stage: SelfSupervised, datalist: Datalist) -> None:
+    if (stage.images == "mammograms") != datalist.has_mammograms:
+        there = "mammograms" if datalist.has_mammograms else "volumes"
+        other = "mammograms" if datalist.has_mammograms else "slices or volumes"
+        raise InputError(
+            f"{where} learns from {stage.images}, its datalist {datalist.name} has {there}",
+            f"Set images to {other}, or name another datalist",
+        )
+    if any(entry.row is not None for entry in datalist.training):
+        raise InputError(
+            f"{where} learns from {stage.images}, its datalist {datalist.name} has patches in array files",
+            "Name a datalist of volumes",
+        )
+    images = len(unique_images(datalist.training))
+    if stage.method == "contrastive" and stage.images == "mammograms" and images < 2:
+        raise InputError(
+            f"{where} tells images from each other, its datalist {datalist.name} has one training image",
+            "Give two or more",
+        )
+
+
+def _require_channels(where: str, stage: TrainedStage, datalist: Datalist) -> None:
+    missing = [name for name in getattr(stage, "channels", ()) if name not in datalist.channels]
+    if missing:
+        raise InputError(
+            f"{where} needs the channel {', '.join(missing)}, its datalist {datalist.name} has "
+            f"{', '.join(datalist.channels)}",
+            "Name other channels in the chain",
+        )
+
+
+def _require_depth(chain: Chain) -> None:
+    """Refuse a rule for depth in a chain whose volumes have none; every rule would give the same network."""
+    if chain.conversion not in _DEEP_RULES or chain.initialisation.layout == "medicalnet":
+        return
+    depths = [
+        (stage.patch.shape if hasattr(stage, "patch") else stage.window)[0]
+        for stage in chain.trained
+        if stage.is_volumetric
+    ]
+    if max(depths) < _FEWEST_SLICES:
+        raise InputError(
+            f"the chain {chain.name} converts by {chain.conversion}, but shows its volumetric stages no more than "
+            f"{max(depths)} slice{'' if max(depths) == 1 else 's'}",
+            f"Give a patch or window of {_FEWEST_SLICES} slices or more, or set the conversion to inflate",
+        )
+
+
+def _require_no_leak(first: int, earlier: Datalist, second: int, later: Datalist) -> None:
+    pairs = (
+        (earlier.training, later.validation + later.test, "training", "validation or test"),
+        (earlier.validation, later.test, "validation", "test"),
+    )
+    for seen, held_back, was, now in pairs:
+        shared = _shared_patients(earlier, seen, later, held_back)
+        if shared:
+            raise InputError(
+                f"{shared} {now} patient{' of' if shared == 1 else 's of'} stage {second} (datalist {later.name}) "
+                f"{'is a' if shared == 1 else 'are'} {was} patient{'' if shared == 1 else 's'} of stage {first} "
+                f"(datalist {earlier.name})",
+                f"Take {'this patient' if shared == 1 else 'them'} out of stage {first}",
+            )
+
+
+def _shared_patients(a: Datalist, of_a: Sequence[Entry], b: Datalist, of_b: Sequence[Entry]) -> int:
+    """How many patients of ``of_b`` are among those of ``of_a``: by name within one data set, else by their images."""
+    known = {entry.patient for entry in of_a} if (a.layout, a.name) == (b.layout, b.name) else set()
+    images = {image for entry in of_a for image in _images(entry)}
+    return len({entry.patient for entry in of_b if entry.patient in known or images.intersection(_images(entry))})
+
+
+def _images(entry: Entry) -> set[tuple[str, int | None]]:
+    return {(path, entry.row) for path in entry.images.values()}
