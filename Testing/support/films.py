@@ -26,9 +26,9 @@ def write_dicom(path: Path, pixels: np.ndarray, **tags) -> Path:
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPClassUID = DigitalMammographyXRayImageStorageForPresentation
-    dataset.SOPInstanceUID = generate_uid()
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[path.name])
     dataset.PatientName, dataset.PatientBirthDate = "SECRET^NAME", "19010203"
-    dataset.PatientID, dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "ID-SECRET-1", "1.2.3", generate_uid()
+    dataset.PatientID, dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "ID-SECRET-1", "1.2.3", "1.2.4"
     dataset.Modality = "MG"
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
     dataset.Rows, dataset.Columns = pixels.shape[-2:]

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import InputError
 from .geometry import LPS_TO_RAS, Grid
+from .quiet_dicom import quiet_pydicom
 from .volume import Volume
 
 _ORIENTATION_TOLERANCE = 1e-4
@@ -113,6 +114,7 @@ def _says_dicm(file: Path) -> bool:
         return stream.read(132)[128:] == b"DICM"
 
 
+@quiet_pydicom()
 def _read_header(path: Path) -> Slice:
     import pydicom
 
@@ -203,6 +205,7 @@ def _check_gaps(slices: list[Slice]) -> None:
         )
 
 
+@quiet_pydicom()
 def _read_pixels(one: Slice) -> np.ndarray:
     import pydicom
 

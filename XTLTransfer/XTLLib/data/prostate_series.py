@@ -22,6 +22,7 @@ import numpy as np
 
 from ..errors import InputError
 from .dicom import b_value_of, dicom_files
+from .quiet_dicom import quiet_pydicom
 
 CHANNELS = ("T2W", "ADC", "HBV")
 _LEAST_HIGH_B = 500.0
@@ -90,6 +91,7 @@ def choose_series(series: list[Series]) -> dict[str, Path]:
     return {channel: one.folder for channel, one in chosen.items() if one is not None}
 
 
+@quiet_pydicom()
 def _describe(folder: Path, files: list[Path]) -> Series | None:
     first = _header(files[0])
     if "ImageOrientationPatient" not in first or "Rows" not in first:
@@ -112,6 +114,7 @@ def _describe(folder: Path, files: list[Path]) -> Series | None:
     return Series(**{**series.__dict__, "b_value": max(known, default=None)})
 
 
+@quiet_pydicom()
 def _header(path: Path):
     import pydicom
 
