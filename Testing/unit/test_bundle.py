@@ -314,7 +314,7 @@ def test_the_library_lists_bundles_and_says_what_is_wrong_with_others(tmp_path, 
     (models_folder() / "broken" / "configs").mkdir(parents=True)
     broken, good = list_models()
     assert good.name == "tiny" and good.task == "segmentation"
-    assert good.chain == "squeezenet1_0: initialisation > intermediate > target"
+    assert good.chain == "weights.pth -> films intermediate -> ms target"
     assert "lacks" in broken.problem and "cannot be used" in str(broken)
     assert "tiny" in str(good)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import __version__
+from .cli_models import add_models_actions
 from .errors import Cancelled, InputError, XTLError
 from .progress import Progress, TerminalSink, json_lines_sink
 
@@ -107,8 +108,8 @@ def build_parser() -> argparse.ArgumentParser:
     study.add_argument("--out", type=Path, required=True)
     study.add_argument("--resume", action="store_true")
 
-    models = _add(commands, "models", _models, "the model library")
-    models.add_argument("action", choices=("list",))
+    models = _add(commands, "models", None, "the model library")  # each of its actions has its command
+    add_models_actions(models, _progress, lambda arguments, words: print(words, file=_notes(arguments)))
 
     bench = _add(commands, "bench", _bench, "the benchmarks of Testing/benchmarks, beside their peers")
     bench.add_argument("names", nargs="*", metavar="NAME", help="default: all; --list names them")
@@ -118,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands, name: str, command: Callable, summary: str) -> argparse.ArgumentParser:
+def _add(commands, name: str, command: Callable | None, summary: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=summary)
     parser.set_defaults(command=command)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -260,16 +261,6 @@ def _study(arguments: argparse.Namespace) -> None:
     with _progress(arguments) as progress:
         result = run_study(study, arguments.out, resume=arguments.resume, progress=progress, device=arguments.device)
     print(result.table_text, file=_notes(arguments))
-
-
-def _models(arguments: argparse.Namespace) -> None:
-    from .bundle.library import list_models, models_folder
-
-    models = list_models()
-    for model in models:
-        print(model)
-    if not models:
-        print(f"no models in {models_folder()} (each is a bundle's folder)")
 
 
 def _bench(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..transfer.summary import summarise_chain
 from .layout import TASKS
 
 _README = """# {name}
@@ -26,7 +27,8 @@ The second line needs XTLLib on the Python path and looks for one file a channel
 {chain}
 
 `configs/chain.json` has every stage as it was run; `configs/xtl.json` describes the network, its input and its
-post-processing (threshold {threshold:g}, smallest lesion {minimum:g} mm³) and holds the hash of the weights.
+post-processing (threshold {threshold:g}, smallest lesion {minimum:g} mm³) and holds the hash of the weights;
+`configs/hashes.json` holds those of all files. `xtl models verify` recomputes them.
 """
 
 
@@ -70,15 +72,8 @@ def licence_text(name: str, provenance: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"- {source}" for source in sources), ""])
 
 
-def chain_line(provenance: Mapping[str, Any]) -> str:
-    """The chain in one line, for example "mobilenet_v2: initialisation > intermediate > target"; "" when unknown."""
-    stages = provenance.get("stages") or []
-    words = " > ".join(str(stage.get("kind", "?")) for stage in stages if isinstance(stage, Mapping))
-    return f"{provenance.get('backbone', 'unknown backbone')}: {words}" if words else ""
-
-
 def _chain_text(provenance: Mapping[str, Any]) -> str:
-    line = chain_line(provenance)
+    line = summarise_chain(provenance)
     if not line:
         return "Not recorded."
     sources = "\n".join(f"- {source}" for source in _sources(provenance))

@@ -1,6 +1,7 @@
 """``configs/inference.json``: the bundle as ``python -m monai.bundle run`` executes it.
 
-The same functions run as behind an Apply click: the configuration only names XTLLib's classes.
+The same functions run as behind an Apply click: the configuration only names XTLLib's classes. XTL itself
+never reads it: its own description of a bundle is ``configs/xtl.json``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def inference_config(
             "_target_": f"{_WORKFLOW}.PrepareCase",
             "preparation": {"_target_": "XTLLib.data.prepare.Preparation", **preparation_to_dict(preparation)},
         }
-        inferer = {"_target_": f"{_WORKFLOW}.WindowInferer", "window": None, "overlap": 0.5, "batch": 1}
+        inferer = {"_target_": f"{_WORKFLOW}.WindowInferer", "window": None, "overlap": 0.5}
         postprocessing = {
             "_target_": f"{_WORKFLOW}.SaveLesions",
             "output_dir": "@output_dir",

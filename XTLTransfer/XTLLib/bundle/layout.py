@@ -1,4 +1,4 @@
-"""What stands where in a bundle's folder (MONAI Bundle, with ``configs/xtl.json`` and ``configs/chain.json`` added)."""
+"""What stands where in a bundle's folder: a MONAI Bundle with ``xtl.json``, ``chain.json``, ``hashes.json`` added."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ METADATA = "configs/metadata.json"
 INFERENCE = "configs/inference.json"
 CHAIN = "configs/chain.json"
 XTL = "configs/xtl.json"
+HASHES = "configs/hashes.json"
 WEIGHTS = "models/model.pt"
 README = "docs/README.md"
 LICENSE = "LICENSE"
 
 REQUIRED = (METADATA, INFERENCE, CHAIN, XTL, WEIGHTS)
+WRITTEN = (*REQUIRED, HASHES, README, LICENSE)  # all that XTL writes
 
 TASKS = {
     "segmentation": "Segmentation of multiple-sclerosis lesions in brain MR",

@@ -14,6 +14,7 @@ from ..data.prepare import Preparation
 from ..errors import InputError
 from ..networks.spec import NetworkSpec
 from . import layout
+from .plain import require_plain
 from .postprocessing import check_postprocessing
 
 if TYPE_CHECKING:
@@ -139,6 +140,9 @@ def _bundle(path: Path, described: dict, metadata: dict, provenance: dict) -> Bu
         )
     post = {name: float(described["postprocessing"][name]) for name in ("threshold", "minimum_volume_mm3")}
     check_postprocessing(**post)
+    require_plain(
+        {key: described[key] for key in ("name", "description", "network", "preparation", "patches")}, channels
+    )
     return Bundle(
         path=path,
         name=str(described["name"]),
@@ -178,6 +182,8 @@ def _read_json(path: Path) -> dict:
         raise InputError(f"{path} cannot be read ({type(error).__name__})", _REMEDY) from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is broken JSON (line {error.lineno}: {error.msg})", _REMEDY) from error
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply", _REMEDY) from error
     if not isinstance(values, dict):
         raise InputError(f"{path} does not hold a JSON object", _REMEDY)
     return values

@@ -14,10 +14,13 @@ from ..data.prepare import Preparation
 from ..errors import InputError
 from ..files import atomic_folder, sha256_of
 from ..networks.spec import NetworkSpec
+from ..transfer.provenance import hash_of_weights
 from . import layout
 from .documents import licence_text, readme_text
+from .hashes import write_hashes
 from .inference_config import inference_config, preparation_to_dict
 from .metadata import bundle_metadata
+from .plain import require_plain
 from .postprocessing import check_postprocessing
 from .weights import save_weights
 
@@ -47,8 +50,9 @@ def write_bundle(
     network : trained, of ``spec``.
     task : "segmentation" (needs ``preparation``) or "classification" (needs ``patches``).
     postprocessing : ``{"threshold": 0 to 1, "minimum_volume_mm3": mm³}``; missing ones are 0.5 and 0.
-    provenance : what the weights went through, JSON-able (``ChainRecord.to_dict``). Absolute paths in it
-        are cut to their last part: a bundle tells nothing about the machine it was made on.
+    provenance : what the weights went through, JSON-able (``ChainRecord.to_dict``); its last stage's
+        ``weights_out`` is the hash of this network. Absolute paths in it are cut to their last part: a
+        bundle tells nothing about the machine it was made on.
     name, description : for people.
 
     Raises
@@ -58,6 +62,7 @@ def write_bundle(
     post = {"threshold": 0.5, "minimum_volume_mm3": 0.0, **(postprocessing or {})}
     _check(spec, task, preparation, patches, post)
     provenance = _without_absolute_paths(dict(provenance or {}))
+    _require_own_provenance(network, provenance)
     description = description or layout.TASKS[task]
     size_multiple = getattr(network, "size_multiple", (1, 1, 1))
     with atomic_folder(out) as draft:
@@ -75,6 +80,7 @@ def write_bundle(
             "postprocessing": post,
             "weights": {"file": layout.WEIGHTS, "sha256": sha256_of(draft / layout.WEIGHTS)},
         }
+        require_plain(described, (preparation or patches).channels)
         metadata = bundle_metadata(name, description, task, preparation, patches, size_multiple)
         inference = inference_config(spec, preparation, patches, **post, name=name)
         for file, values in (
@@ -87,6 +93,7 @@ def write_bundle(
             (draft / file).write_text(text + "\n", encoding="utf-8")
         (draft / layout.README).write_text(readme_text(described, provenance), encoding="utf-8")
         (draft / layout.LICENSE).write_text(licence_text(name, provenance), encoding="utf-8")
+        write_hashes(draft)
     return Path(out)
 
 
@@ -108,6 +115,16 @@ def _check(spec: NetworkSpec, task: str, preparation, patches, post: Mapping[str
     if unknown:
         raise InputError(f"unknown postprocessing {', '.join(unknown)}", "Use threshold and minimum_volume_mm3")
     check_postprocessing(**post)
+
+
+def _require_own_provenance(network: nn.Module, provenance: Mapping[str, Any]) -> None:
+    stages = provenance.get("stages") or [{}]
+    recorded = stages[-1].get("weights_out")
+    if recorded is not None and recorded != hash_of_weights(network.state_dict()):
+        raise InputError(
+            f"the record of the chain {provenance.get('name')} ends in other weights than those of the bundle",
+            "Record the hash of the network that is written",
+        )
 
 
 def _without_absolute_paths(value: Any) -> Any:
