@@ -94,6 +94,16 @@ def test_a_split_depends_on_the_seed_and_not_on_the_order_of_files(cohort, seed)
     assert parts_of_patients(whole.split(0.3, 0.3, seed)) == parts_of_patients(reversed_files.split(0.3, 0.3, seed))
 
 
+@any_split
+@given(cohorts, st.floats(0, 0.3), st.integers(0, 99))
+def test_a_split_without_a_test_part_keeps_the_one_that_is_there(cohort, validation, seed):
+    official = datalist_of([*cohort, [0], [1]]).split(0.2, 0.3, seed=1)
+    split = official.split(validation, 0.0, seed)
+    assert split.test == official.test
+    assert bool(split.validation) == (validation > 0)
+    assert {entry.case for entry in split.entries} == {entry.case for entry in official.entries}
+
+
 def test_different_seeds_differ():
     whole = datalist_of([[0], [1]] * 20)
     tests = {frozenset(parts_of_patients(whole.split(0, 0.3, seed))["test"]) for seed in range(5)}

@@ -108,7 +108,13 @@ class Datalist:
         return tuple(sorted({entry.patient for entry in self.entries}))
 
     def split(self, validation: float = 0.2, test: float = 0.0, seed: int = 0) -> Datalist:
-        """All entries divided anew by patient; fractions are of patients, stratified on the worst label."""
+        """All entries divided anew by patient; fractions are of patients, stratified on the worst label.
+
+        A test part that is there (an official one) stays as it is when no ``test`` is asked for.
+        """
+        if self.test and not test:
+            whole = replace(self, training=self.training + self.validation, validation=())
+            return whole.hold_out(validation, seed) if validation else whole
         strata = _strata(self.entries)
         sizes = [
             part_size(len(strata), fraction, name) for fraction, name in ((test, "test"), (validation, "validation"))
