@@ -125,6 +125,25 @@ def test_accumulated_batches_and_patches_are_counted(lists):
     assert stage.shape == (4, 2, 1, 32, 32)
 
 
+def test_stages_without_labels_and_a_decoder_that_is_carried_on(lists):
+    slices = {
+        "kind": "intermediate",
+        "task": "self-supervised",
+        "method": "masked",
+        "images": "slices",
+        "datalist": str(lists.volumes),
+        "image_size": 32,
+        "mask_size": 4,
+        "training": {"steps": 3, "batch_size": 4},
+    }
+    before = {**segmentation(lists), "kind": "intermediate"}
+    plan = plan_of(chain_of(slices, before, {**segmentation(lists, accumulate=2), "decoder": "carried"}))
+    assert [stage.shape for stage in plan.stages] == [(4, 3, 1, 32, 32), (2, 2, 16, 16, 16), (2, 2, 16, 16, 16)]
+    assert [stage.batches for stage in plan.stages] == [3, 6, 12]
+    assert plan.line.count("=> inflate =>") == 1  # the conversion happens once
+    assert "self-supervised (masked) on slices with squeezenet1_0, 2D" in plan.to_text()
+
+
 def test_memory_that_is_not_there_leaves_the_time_open(lists, monkeypatch):
     monkeypatch.setattr("XTLLib.training.plan.free_memory", lambda _: 8 * MIB)
     plan = plan_of(chain_of(segmentation(lists)))
@@ -202,7 +221,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of the resident memory as Linux counts it")
-@pytest.mark.parametrize(("backbone", "side"), [("mobilenet_v2", 48), ("resnet18", 48)])
+@pytest.mark.parametrize(("backbone", "side"), [("mobilenet_v2", 48), ("resnet18", 32)])
 def test_the_memory_estimate_is_near_the_measured_peak(backbone, side):
     done = subprocess.run([sys.executable, "-c", _TRAIN, backbone, str(side)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,6 @@ import torch
 from ..errors import InputError
 from ..inference.device import pick_device
 from ..inference.memory import free_memory
-from ..networks.flatten import flatten_backbone
 from ..networks.initialisation import initialise_backbone
 from ..networks.sources import locate
 from ..progress import Progress
@@ -20,12 +19,11 @@ from ..transfer.stages import IMAGENET, RANDOM
 from .memory import MIB, Memory, bytes_held, estimate_memory
 from .seeds import derive
 from .stages import hold_out
+from .travelling import Travelling
 from .trial import Timing, Trial, time_stage, try_stage
 
 if TYPE_CHECKING:
     from ..data.datalist import Datalist, Entry
-    from ..networks.backbones import Backbone
-    from ..networks.build import Network
     from ..transfer.chain import Chain
     from ..transfer.stages import TrainedStage
 
@@ -135,12 +133,12 @@ def plan_chain(
     """
     progress, place = progress or Progress(), pick_device(device)
     progress.report("Initialisation", 0.0)
-    backbone, words = _initialise(chain)
+    travelling, words = _initialise(chain)
     plans = []
-    for number, (stage, datalist) in enumerate(zip(chain.stages[1:], datalists), 1):
+    for number, (stage, datalist) in enumerate(zip(chain.trained, datalists), 1):
         progress.report(f"Trying stage {number}: {stage.task}", number / (len(datalists) + 1))
         try:
-            plan, backbone = _plan_stage(chain, number, stage, datalist, backbone, place)
+            plan, travelling = _plan_stage(chain, number, stage, datalist, travelling, place)
         except InputError as error:
             raise InputError(f"stage {number} ({stage.task}): {error.what}", error.remedy) from error
         plans.append(plan)
@@ -148,7 +146,7 @@ def plan_chain(
     return ChainPlan(chain.name, _line_of(chain, datalists), device_words(place), words, tuple(plans))
 
 
-def _initialise(chain: Chain) -> tuple[Backbone, str]:
+def _initialise(chain: Chain) -> tuple[Travelling, str]:
     """The backbone that the chain begins with, and where its weights come from; nothing is downloaded."""
     first = chain.initialisation
     weights, words = first.weights, ""
@@ -167,28 +165,28 @@ def _initialise(chain: Chain) -> tuple[Backbone, str]:
         licence=first.licence,
         seed=derive(chain.seed, "initialisation"),
     )
-    return backbone, words or str(report)
+    return Travelling(backbone, first.is_learned), words or str(report)
 
 
 def _plan_stage(
-    chain: Chain, number: int, stage: TrainedStage, datalist: Datalist, backbone: Backbone, device: torch.device
-) -> tuple[StagePlan, Backbone]:
-    """The plan of one stage, and the backbone that it hands on."""
-    seed = derive(chain.seed, stage.task)
+    chain: Chain, number: int, stage: TrainedStage, datalist: Datalist, incoming: Travelling, device: torch.device
+) -> tuple[StagePlan, Travelling]:
+    """The plan of one stage, and what it hands on."""
+    seed = derive(chain.seed, f"intermediate-{number}" if stage.kind == "intermediate" else stage.kind)  # as a run's
     used, note = hold_out(datalist, stage.training.validation, seed)
-    trial = try_stage(chain, stage, used, backbone, seed)
+    trial = try_stage(chain, stage, used, incoming, seed)
     network, task = trial.prepared.network, trial.prepared.task
-    outgoing = _travelling(copy.deepcopy(network), stage)
+    outgoing = Travelling.after(stage, copy.deepcopy(network))  # the trial trains the network itself
     shape = tuple(task.batch(0)[0].shape)
     entries = (_usable(stage, used.training), len(used.validation))
     share = sum(entries) / trial.entries
     steps, epochs = _budget(stage, entries[0])
     looks = (stage.training.validations or task.validations) if task.can_validate else 0
     data = bytes_held(task) * share
-    memory = estimate_memory(network, shape, stage.training, validates=looks > 0, data=data, device=device)
+    memory = estimate_memory(network, shape, trial.prepared.training, validates=looks > 0, data=data, device=device)
     notes = [note] if note else []
     fits = memory.total - memory.program <= free_memory(device)
-    timing = time_stage(trial, stage, device, seed) if fits else None
+    timing = time_stage(trial, device, seed) if fits else None
     if not fits:
         notes.append(f"not timed: {free_memory(device) / MIB:.0f} MiB are free. Take smaller batches or windows")
     if stage.training.learning_rate == "find":
@@ -221,12 +219,6 @@ def _plan_stage(
     return plan, outgoing
 
 
-def _travelling(network: Network, stage: TrainedStage) -> Backbone:
-    """What goes on to the next stage: 2D from a 2D stage, also where its network took images as single slices."""
-    backbone = network.backbone
-    return flatten_backbone(backbone) if not stage.is_volumetric and backbone.plan is not None else backbone
-
-
 def _usable(stage: TrainedStage, entries: tuple[Entry, ...]) -> int:
     """How many entries are trained on: regions need a mark on an abnormal film."""
     if getattr(stage, "region", None) is None:
@@ -244,7 +236,7 @@ def _budget(stage: TrainedStage, count: int) -> tuple[int, int | None]:
 
 
 def _title_of(stage: TrainedStage, chain: Chain, trial: Trial) -> str:
-    words = stage.task.replace("-", " ")
+    words = stage.task.replace("mammogram-", "mammogram ")
     if stage.task == "self-supervised":
         words = f"{words} ({stage.method}) on {stage.images}"
     kind = f"{chain.backbone}, {trial.prepared.conversion.rule}" if stage.is_volumetric else f"{chain.backbone}, 2D"
@@ -256,7 +248,7 @@ def _line_of(chain: Chain, datalists: list[Datalist]) -> str:
     start = chain.initialisation.weights
     parts = [start.replace("\\", "/").rpartition("/")[2]]
     is_volumetric = chain.initialisation.layout == "medicalnet"
-    for stage, datalist in zip(chain.stages[1:], datalists):
+    for stage, datalist in zip(chain.trained, datalists):
         arrow = " -> "
         if stage.is_volumetric and not is_volumetric:
             arrow, is_volumetric = f" => {chain.conversion} => ", True

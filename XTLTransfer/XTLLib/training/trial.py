@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import torch
 
     from ..data.datalist import Datalist, Entry
-    from ..networks.backbones import Backbone
     from ..transfer.chain import Chain
     from ..transfer.stages import TrainedStage
+    from .travelling import Travelling
 
 _STEPS = 2  # that are timed, after one that is not
 _HELD_OUT_OF_A_CLASS = 3  # what an AUC needs
@@ -65,7 +65,7 @@ class Timing:
     validation_s: float
 
 
-def try_stage(chain_: Chain, stage: TrainedStage, datalist: Datalist, backbone: Backbone, seed: int) -> Trial:
+def try_stage(chain_: Chain, stage: TrainedStage, datalist: Datalist, incoming: Travelling, seed: int) -> Trial:
     """Prepare a stage on a sample of its data, as ``prepare_stage`` prepares it on all of them.
 
     Raises whatever that raises: what a run would refuse is refused here, as far as the sample shows it.
@@ -77,26 +77,27 @@ def try_stage(chain_: Chain, stage: TrainedStage, datalist: Datalist, backbone: 
         chain_,
         stage.model_copy(update={"training": training}),
         sample,
-        backbone,
+        incoming.backbone,
         is_learned=False,  # folded BatchNorm is seen to in a real run only
         seed=seed,
         progress=Progress(),
+        decoder=incoming.decoder,
     )
     both = time.perf_counter() - began
     began = time.perf_counter()
-    convert_network(prepared.spec, backbone)
+    convert_network(prepared.spec, incoming.backbone)
     reading = max(0.0, both - (time.perf_counter() - began))
     return Trial(prepared, sample, len(sample.training) + len(sample.validation), reading)
 
 
-def time_stage(trial: Trial, stage: TrainedStage, device: torch.device, seed: int) -> Timing:
+def time_stage(trial: Trial, device: torch.device, seed: int) -> Timing:
     """Time some steps of the trial's stage with the real engine, in a folder that goes away.
 
     The network is trained by it, and worthless afterwards. All layers learn that ever will, as they do for
     most of a run.
     """
     task, can_validate = trial.prepared.task, trial.prepared.task.can_validate
-    given = stage.training
+    given = trial.prepared.training
     rate = 1e-3 if given.learning_rate == "find" else given.learning_rate
     training = given.model_copy(update={"unfreeze": (), "learning_rate": rate, "validation": 0.0})
     task.steps, task.can_validate = _ANY_NUMBER, False
@@ -152,9 +153,9 @@ def sample_of(stage: TrainedStage, datalist: Datalist) -> Datalist:
 
 def _of_every_class(entries: Sequence[Entry], count: int) -> list[Entry]:
     """``count`` entries, the classes taking turns; of each, the marked ones first."""
-    classes: dict[object, list[Entry]] = defaultdict(list)
+    classes: dict[int | str | None, list[Entry]] = defaultdict(list)
     for entry in sorted(entries, key=lambda entry: "circles_px" not in entry.attributes):
-        classes[entry.label if isinstance(entry.label, int) else 0].append(entry)
+        classes["mask" if isinstance(entry.label, str) else entry.label].append(entry)
     in_turn = chain.from_iterable(zip_longest(*classes.values()))
     return [entry for entry in in_turn if entry is not None][:count]
 
