@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
 import torch
 from XTLLib.data.geometry import Grid
 from XTLLib.data.prepare import PreparedCase
+from XTLLib.training import augment
+from XTLLib.training.ahead import drawn_ahead, threads_beside
 from XTLLib.training.augment import PlaneMotion, SpaceMotion, change_intensities
 from XTLLib.training.losses import class_weight, classification_loss, segmentation_loss
 from XTLLib.training.order import ShuffledPasses
@@ -148,6 +151,55 @@ def test_intensity_changes_spare_background_and_missing_channels():
     assert not torch.equal(changed[0, :, 2:], images[0, :, 2:])
     assert torch.equal(changed, change_intensities(images.clone(), generator(2)))
     assert torch.isfinite(changed).all()
+
+
+def test_a_change_of_contrast_has_its_closed_form(monkeypatch):
+    for name, value in {"_INTENSITY_SHARE": 1.0, "_LOG_GAMMA": (math.log(2),) * 2, "_NOISE": (0.0, 0.0)}.items():
+        monkeypatch.setattr(augment, name, value)
+    monkeypatch.setattr(augment, "_SCALE", (3.0, 3.0))
+    monkeypatch.setattr(augment, "_SHIFT", (0.5, 0.5))
+    images = torch.tensor([-1.0, 0.0, 1.0, 3.0]).reshape(1, 1, 4)
+    # Squared between the smallest and the largest value, then 3 x + 0.5 * unit; the background stays.
+    expected = [3 * (-1 + 4 * share**2) + 1 for share in (0, 0.5, 1)]
+    changed = change_intensities(images, generator(0), unit=2.0)[0, 0].tolist()
+    assert changed == pytest.approx([expected[0], 0.0, expected[1], expected[2]], abs=1e-5)
+    assert images[0, 0].tolist() == [-1, 0, 1, 3]  # a new image, as others may want the first one again
+
+
+def test_noise_has_the_sd_that_is_drawn_and_differs_between_channels(monkeypatch):
+    for name, value in {"_LOG_GAMMA": (0.0, 0.0), "_SCALE": (1.0, 1.0), "_SHIFT": (0.0, 0.0)}.items():
+        monkeypatch.setattr(augment, name, value)
+    monkeypatch.setattr(augment, "_INTENSITY_SHARE", 1.0)
+    monkeypatch.setattr(augment, "_NOISE", (0.1, 0.1))
+    images = torch.ones(1, 2, 30, 30, 30)
+    images[:, :, 0] = 2
+    noise = (change_intensities(images, generator(0), unit=3.0) - images)[0].flatten(1).numpy()
+    assert noise.mean(axis=1) == pytest.approx([0, 0], abs=0.01)
+    assert noise.std(axis=1) == pytest.approx([0.3, 0.3], rel=0.02)
+    assert abs(np.corrcoef(noise)[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_drawn_ahead_come_in_order_whatever_the_number_of_threads(threads):
+    def draw(number: int) -> tuple[int, int]:
+        time.sleep(0.01 * (number % 3))  # a later one is ready first
+        return number, torch.get_num_threads()
+
+    with drawn_ahead(draw, range(4, 11), threads) as batches:
+        drawn = list(batches)
+    assert [number for number, _ in drawn] == list(range(4, 11))
+    assert {count for _, count in drawn} == {1}
+
+
+def test_threads_that_draw_leave_the_others_their_cores():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with drawn_ahead(lambda number: number, range(3), 3) as batches:
+            assert list(batches) == [0, 1, 2] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert threads_beside(torch.device("cpu")) == 1 <= threads_beside(torch.device("cuda"))
 
 
 def test_losses_have_their_closed_forms():

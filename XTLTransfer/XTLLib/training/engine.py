@@ -18,7 +18,7 @@ from ..files import remove_drafts
 from ..networks.layout import to_fast_layout
 from ..networks.peft import apply_peft, merge_peft
 from ..progress import Progress
-from .ahead import drawn_ahead
+from .ahead import drawn_ahead, threads_beside
 from .checkpoint import Checkpoint
 from .distributed import ALONE, Processes, Replica
 from .ema import MovingAverage
@@ -144,7 +144,7 @@ class Engine:
             torch.random.fork_rng(gpus),
             shared_batchnorm(self._network, self._processes),
             closing(self._open_events()) as events,
-            drawn_ahead(self._draw, numbers) as batches,
+            drawn_ahead(self._draw, numbers, threads_beside(self._device)) as batches,
         ):
             self._train(batches, events)
             self._settle()
