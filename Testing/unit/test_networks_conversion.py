@@ -1,4 +1,4 @@
-"""Inflation: closed forms, the whole network, and a self-test that notices what it should notice."""
+"""Conversions of 2D backbones: closed forms, the whole network, and a self-test that notices what it should notice."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from XTLLib.errors import InputError, XTLError
+from XTLLib.networks.acs import AcsConvolution
 from XTLLib.networks.backbones import BACKBONES, Backbone, build_backbone
-from XTLLib.networks.conversion import adapt_input_channels, inflate, inflate_kernel
+from XTLLib.networks.conversion import convert, inflate
 from XTLLib.networks.depth_plan import DepthPlan
 from XTLLib.networks.self_test import require_same_response, response_error
+from XTLLib.networks.spec import CONVERSIONS
 
 torch.set_num_threads(1)
 
 LARGE = (64, 64, 64)
+RULES = tuple(rule for rule in CONVERSIONS if rule != "native")
+FIRST = {
+    "mobilenet_v2": "features.0.0",
+    "squeezenet1_0": "features.0",
+    "resnet18": "conv1",
+    "resnet50": "conv1",
+    "densenet121": "features.conv0",
+    "vgg16_bn": "features.0",
+}
 
 
 @cache
@@ -41,16 +52,56 @@ def isotropic(name: str) -> DepthPlan:
     return DepthPlan.from_spacing((1, 1, 1), LARGE, backbone_2d(name))
 
 
-@pytest.mark.parametrize("in_channels", [1, 3, 4])
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", BACKBONES)
-def test_inflated_network_answers_as_the_2d_network(name, in_channels):
-    volumetric, report = inflate(backbone_2d(name), in_channels, isotropic(name))
-    # random weights amplify float32's rounding more than trained ones, over ResNet-50's depth to about 1e-4
+def test_converted_network_answers_as_the_2d_network_for_1_2_3_and_4_channels(name, rule):
+    """The whole self-test; random weights amplify float32's rounding more than trained ones, to about 1e-4."""
+    volumetric, report = convert(backbone_2d(name), rule, 2, isotropic(name))
     assert report.max_relative_error < 5e-4
-    assert report.carried_share == 1
-    assert report.parameters == sum(parameter.numel() for parameter in volumetric.parameters())
-    assert volumetric.in_channels == in_channels
+    assert (report.rule, report.in_channels, report.source) == (rule, 2, "2D")
+    assert ("planes" in report.tested) == rule.endswith("acs")
+    assert ("different slices" in report.tested) == rule.startswith("slice-")
+    assert (volumetric.rule, volumetric.in_channels) == (rule, 2)
     assert all(parameter.dtype == torch.float32 for parameter in volumetric.parameters())
+    assert report.parameters == sum(parameter.numel() for parameter in volumetric.parameters())
+    mixing = sum(p.numel() for key, p in volumetric.named_parameters() if key.endswith(".mixing"))
+    assert (mixing > 0) == (rule == "soft-acs")
+    assert report.carried_share == pytest.approx(1 - mixing / report.parameters)
+    require_other_channel_counts(name, rule, volumetric.state_dict())
+
+
+def require_other_channel_counts(name: str, rule: str, tested: dict[str, torch.Tensor]) -> None:
+    """1, 3 and 4 channels differ from 2, which pass the self-test, in the first kernels only; these are as they should."""
+    flat, first = backbone_2d(name), FIRST[name]
+    rgb = flat.get_submodule(first).weight.sum(dim=1)
+    for in_channels in (1, 3, 4):
+        volumetric, _ = convert(flat, rule, in_channels, isotropic(name), self_test=False)
+        state = volumetric.state_dict()
+        assert state.keys() == tested.keys()
+        assert [k for k, v in state.items() if k != f"{first}.weight" and not torch.equal(v, tested[k])] == []
+        weight = state[f"{first}.weight"]
+        assert weight.shape[1] == volumetric.in_channels == in_channels
+        # equal channels of equal slices: the sum over channels and depth is that over R, G and B
+        total = weight.flatten(1, -3).sum(dim=1)
+        torch.testing.assert_close(total, rgb, rtol=1e-4, atol=1e-5)
+        if rule in ("soft-acs", "mean-acs"):  # two of the three views look along the equal slices
+            continue
+        images = torch.randn(1, in_channels, 16, 16)
+        with torch.no_grad():
+            expected = flat.get_submodule(first)(images.mean(1, keepdim=True).expand(-1, 3, -1, -1))
+            found = volumetric.get_submodule(first)(images.unsqueeze(2).repeat(1, 1, 9, 1, 1))
+        axial = -(-found.shape[1] // 3) if rule == "acs" else found.shape[1]
+        middle = found[:, :axial, found.shape[2] // 2]
+        torch.testing.assert_close(middle, expected[:, :axial], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("input_channels", ["mean", "sum", "repeat"])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("in_channels", [1, 2, 3, 4])
+def test_every_rule_of_input_channels_passes_the_self_test(rule, input_channels, in_channels):
+    name = "squeezenet1_0"
+    _, report = convert(backbone_2d(name), rule, in_channels, isotropic(name), input_channels)
+    assert report.max_relative_error < 1e-5 and report.input_channels == input_channels
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -76,23 +127,6 @@ def test_single_slice_is_never_pooled_and_gives_exactly_the_2d_pyramid(name):
         for expected, found in zip(flat(image), volumetric(image.unsqueeze(2))):
             scale = float(expected.abs().max())
             assert float((found.squeeze(2) - expected).abs().max()) < 1e-4 * scale
-
-
-def test_kernels_are_stacked_and_divided():
-    kernel = torch.randn(5, 2, 3, 3)
-    inflated = inflate_kernel(kernel, 3)
-    assert inflated.shape == (5, 2, 3, 3, 3)
-    torch.testing.assert_close(inflated.sum(dim=2), kernel)
-    for plane in range(3):
-        torch.testing.assert_close(inflated[:, :, plane], kernel / 3)
-
-
-@pytest.mark.parametrize("in_channels", [1, 2, 3, 4])
-def test_input_channels_share_the_grey_response(in_channels):
-    kernel = torch.arange(1.0, 7.0).reshape(2, 3, 1, 1)  # sums over RGB: 6 and 15
-    adapted = adapt_input_channels(kernel, in_channels)
-    assert adapted.shape == (2, in_channels, 1, 1)
-    torch.testing.assert_close(adapted.flatten(1), torch.tensor([[6.0], [15.0]]).repeat(1, in_channels) / in_channels)
 
 
 def undivided(network: Backbone) -> None:
@@ -140,11 +174,132 @@ def test_self_test_notices_a_broken_conversion(sabotage):
         require_same_response(flat, broken)
 
 
-def test_self_test_accepts_the_centre_slice_rule():
+def scale(network: Backbone) -> None:
+    """Any kernel, 2D or 3D, larger by 1 %."""
+    with torch.no_grad():
+        convolutions(network)[3].weight *= 1.01
+
+
+def forget_statistics(network: Backbone) -> None:
+    [m for m in network.modules() if isinstance(m, nn.BatchNorm3d)][-1].reset_running_stats()
+
+
+def swap_planes(network: Backbone) -> None:
+    """Slices shown in the wrong order to the stack."""
+    with torch.no_grad():
+        convolutions(network)[0].weight.copy_(convolutions(network)[0].weight.flip(2))
+
+
+def look_at_neighbours(network: Backbone) -> None:
+    """A kernel that mixes slices though its sum over depth is right, where slices should stay apart."""
+    place = next(m for m in network.modules() if isinstance(m, nn.Sequential) and isinstance(m[0], nn.Conv3d))
+    kernel = place[0].weight
+    wide = nn.Conv3d(
+        place[0].in_channels, place[0].out_channels, 3, place[0].stride, 1, groups=place[0].groups, bias=False
+    )
+    wide.weight.data.copy_(kernel.data.repeat(1, 1, 3, 1, 1)[:, :, :3, :3, :3] / 3 if kernel.shape[-1] == 3 else 0)
+    place[0] = wide
+
+
+def forget_a_view(network: Backbone) -> None:
+    """Kernels that should be coronal are axial."""
+    part = next(m for m in convolutions(network) if not m.axial and m.views is not None)
+    axial, coronal, sagittal = part.views
+    part.views = (axial + coronal, 0, sagittal)
+
+
+def all_axial(network: Backbone) -> None:
+    part = next(m for m in convolutions(network) if not m.axial)
+    part.mixing.data[:, 0] = 5
+
+
+def two_views(network: Backbone) -> None:
+    part = next(m for m in convolutions(network) if not m.axial)
+    part.shares = lambda: torch.tensor([[0.5, 0.5, 0.0]]).expand(part.out_channels, 3)
+
+
+def convolutions(network: Backbone) -> list[nn.Module]:
+    return [m for m in network.modules() if isinstance(m, (nn.Conv3d, AcsConvolution))]
+
+
+@pytest.mark.parametrize(
+    ("rule", "sabotage"),
+    [
+        *((rule, sabotage) for rule in RULES for sabotage in (scale, forget_statistics, not_finite)),
+        ("slice-stack", swap_planes),
+        ("slice-stack", look_at_neighbours),
+        ("slice-encoder", look_at_neighbours),
+        ("acs", forget_a_view),
+        ("soft-acs", all_axial),
+        ("mean-acs", two_views),
+    ],
+)
+def test_self_test_notices_every_rule_when_it_is_broken(rule, sabotage):
     flat = backbone_2d("mobilenet_v2")
-    other_rule, _ = inflate(flat, 3, isotropic("mobilenet_v2"))
-    other_planes_same_sum(other_rule)
-    assert require_same_response(flat, other_rule) < 1e-4
+    broken, _ = convert(flat, rule, 2, isotropic("mobilenet_v2"))
+    sabotage(broken)
+    with pytest.raises(XTLError, match=f"conversion .{rule}. of mobilenet_v2 does not reproduce"):
+        require_same_response(flat, broken)
+
+
+@pytest.mark.parametrize("rule", ["acs", "mean-acs"])
+def test_self_test_notices_a_wrong_split_of_the_groups(rule):
+    flat = backbone_2d("resnet18")
+    broken, _ = convert(flat, rule, 2, isotropic("resnet18"))
+    part = broken.layer2[0].conv2
+    part.weight.data = part.weight.data.flip(0)
+    with pytest.raises(XTLError, match="does not reproduce"):
+        require_same_response(flat, broken)
+
+
+@pytest.mark.parametrize(("rule", "reach"), [("slice-encoder", 0), ("slice-stack", 1)])
+def test_slice_rules_keep_slices_apart(rule, reach):
+    """What one slice changes, in a network whose depth is 9: itself, and its neighbours under a stack."""
+    for plan in (isotropic("resnet18"), DepthPlan.from_spacing((0.5, 0.5, 3), (9, 64, 64), backbone_2d("resnet18"))):
+        volumetric, _ = convert(backbone_2d("resnet18"), rule, 1, plan, self_test=False)
+        volume = torch.randn(1, 1, 9, 32, 32)
+        changed = volume.clone()
+        changed[:, :, 4] = torch.randn(32, 32)
+        with torch.no_grad():
+            for a, b in zip(volumetric(volume), volumetric(changed)):
+                assert a.shape[2] == 9
+                moved = (a - b).abs().amax(dim=(0, 1, 3, 4)) > 0
+                assert moved.nonzero().flatten().tolist() == list(range(4 - reach, 5 + reach))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_single_slice_is_2d_under_every_rule(rule):
+    flat = backbone_2d("mobilenet_v2")
+    plan = DepthPlan.from_spacing(None, (1, 64, 64), flat)
+    volumetric, _ = convert(flat, rule, 3, plan, "repeat")
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for expected, found in zip(flat(image), volumetric(image.unsqueeze(2))):
+            torch.testing.assert_close(found.squeeze(2), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_depth_plan_under_the_slice_rules():
+    flat = backbone_2d("resnet18")
+    thick = DepthPlan.from_spacing((0.5, 0.5, 3), (9, 128, 128), flat)  # joins at the third of six levels
+    encoder, stack = thick.for_rule("slice-encoder"), thick.for_rule("slice-stack")
+    assert (encoder.kernels, encoder.strides, encoder.decoder_kernels) == ((1,) * 6, (1,) * 5, (1, 1, 3, 3, 3, 3))
+    assert (stack.kernels, stack.strides, stack.decoder_kernels) == ((3, 1, 1, 1, 1, 1), (1,) * 5, (1,) * 6)
+    assert encoder.for_rule("slice-encoder") == encoder and stack.for_rule("slice-stack") == stack
+    assert thick.for_rule("acs") is thick and thick.decoder_kernels == thick.kernels
+    single = DepthPlan.from_spacing(None, (1, 64, 64), flat)
+    for rule in RULES:
+        assert set(single.for_rule(rule).kernels + single.for_rule(rule).decoder_kernels) == {1}
+
+
+def test_rules_that_have_no_2d_source_are_refused():
+    with pytest.raises(InputError, match=r"'native' of a 2D backbone.*inflate"):
+        convert(backbone_2d("resnet18"), "native", 1, isotropic("resnet18"))
+    with pytest.raises(InputError, match=r"input_channels 'grey'.*mean, sum, repeat"):
+        convert(backbone_2d("resnet18"), "inflate", 1, isotropic("resnet18"), "grey")
+    changed = copy.deepcopy(backbone_2d("resnet18"))
+    changed.adapter = nn.Conv2d(1, 1, 1)
+    with pytest.raises(InputError, match=r"adapter.*Merge or remove"):
+        convert(changed, "inflate", 1, isotropic("resnet18"))
 
 
 def test_self_test_leaves_the_networks_as_they_were():

@@ -81,8 +81,8 @@ class AcsConvolution(nn.Module):
         biases = (None,) * 3 if self.bias is None else self.bias.split(self.views)
         parts = [
             F.conv3d(x, weight.unsqueeze(axis), bias, self.stride, self._padding_without(axis))
-            for weight, bias, axis in zip(weights, biases, _VIEW_AXES)
-            if weight.shape[0]
+            for count, weight, bias, axis in zip(self.views, weights, biases, _VIEW_AXES)
+            if count
         ]
         return torch.cat(parts, dim=1)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -143,11 +145,15 @@ def volumetric_copy(
     if input_channels not in INPUT_CHANNELS:
         raise InputError(f"input_channels {input_channels!r}", f"Choose one of {', '.join(INPUT_CHANNELS)}")
     plan = plan.for_rule(rule)
-    volumetric, levels = backbone_skeleton(source)
-    first = next(name for name in levels if isinstance(volumetric.get_submodule(name), nn.Conv2d))
+    skeleton, levels = _skeleton(source.name)
+    _require_own_tensors(source, skeleton)
+    # All tensors are replaced below; the skeleton's own stand in for them until then.
+    tensors = skeleton.state_dict(keep_vars=True).values()
+    volumetric = copy.deepcopy(skeleton, {id(tensor): tensor for tensor in tensors})
+    first = next(name for name in levels if isinstance(skeleton.get_submodule(name), nn.Conv2d))
     # The channels of a volumetric source have a meaning each and stay; those of RGB have none in grey images.
     keeps_channels = source.plan is not None and source.in_channels == in_channels
-    for name, flat in list(volumetric.named_modules()):
+    for name, flat in skeleton.named_modules():
         if isinstance(flat, nn.Conv2d):
             channels = in_channels if name == first and not keeps_channels else None
             kernels = _Kernels(rule, plan, levels[name], name == first, channels, input_channels)
@@ -187,26 +193,27 @@ def _carried(volumetric: Backbone, source: Backbone) -> int:
     )
 
 
-def backbone_skeleton(source: Backbone) -> tuple[Backbone, dict[str, int]]:
-    """The 2D backbone of the same name without values (on the device "meta"), and its levels.
-
-    Levels: name of every convolution and pooling module -> number of in-plane halvings before it, in the order
-    in which an image meets them; measured on an image rather than declared. Adapters are left out. Raises
-    InputError when the source holds other parameters than its name promises, such as a low-rank update that was
-    not merged.
-    """
-    with torch.device("meta"):
-        skeleton = build_backbone(source.name).eval()
-    expected = set(skeleton.state_dict())
+def _require_own_tensors(source: Backbone, skeleton: Backbone) -> None:
     held = {key for key in source.state_dict() if not (key.endswith(".mixing") or is_adapter_key(key))}
-    if held != expected:
+    if held != (expected := set(skeleton.state_dict())):
         raise InputError(
             f"the backbone {source.name} has tensors that do not belong to it or lacks some "
             f"({', '.join(sorted(held ^ expected)[:3])})",
             "Merge or remove what was added to it first",
         )
+
+
+@cache
+def _skeleton(name: str) -> tuple[Backbone, dict[str, int]]:
+    """The 2D backbone of a name without values (on the device "meta"), to be copied, and its levels.
+
+    Levels: name of every convolution and pooling module -> number of in-plane halvings before it, in the order
+    in which an image meets them; measured on an image rather than declared.
+    """
+    with torch.device("meta"):
+        skeleton = build_backbone(name).eval()
     levels: dict[str, int] = {}
-    size = 2 ** (source.halvings + 1)
+    size = 2 ** (skeleton.halvings + 1)
 
     def observe(name: str):
         return lambda module, inputs: levels.__setitem__(name, (size // inputs[0].shape[-1]).bit_length() - 1)

@@ -18,8 +18,9 @@ from .kernels import adapt_input_channels, source_channels
 from .spec import ConversionRule, InputChannels
 
 TOLERANCE = 1e-3
-_DEPTH = 4
-_SIZE = 64
+_SLICE_RULES = ("slice-stack", "slice-encoder")
+_DEPTH = 3
+_SIZE = 48
 
 
 def description_of_test(rule: ConversionRule) -> str:
@@ -27,26 +28,32 @@ def description_of_test(rule: ConversionRule) -> str:
     if rule in ACS_RULES:
         return (
             "every convolution on random volumes against 2D convolutions of their axial, coronal and sagittal planes; "
-            "the whole network on constant images"
+            "the whole network on a constant image"
         )
+    if rule in _SLICE_RULES:
+        return "the whole network on a volume of different slices against the source on what each position sees"
     return "the whole network on a volume of equal slices against the source on one slice"
 
 
 def require_same_response(source: Backbone, volumetric: Backbone, input_channels: InputChannels = "mean") -> float:
     """The largest relative difference between a backbone and its conversion; XTLError when it is above 1e-3.
 
-    Under the rules of plain 3D kernels a volume that is constant along depth has to give, in every slice of
+    "inflate", "centre-slice", "native": a volume that is constant along depth has to give, in every slice of
     every stage, the response of the source to one slice.
 
-    The views of the ACS rules differ in what they call depth, so no such volume exists for the whole network.
-    There the same is asked of each convolution, and more: on every plane of a random volume each view has to
-    be the source's 2D convolution, so in particular on a volume constant along that view's own depth axis.
-    What lies between the convolutions (BatchNorm, pooling, the order of things) is covered by the whole
-    network on constant images, which are constant along all three axes.
+    "slice-encoder", "slice-stack": more is known, as slices stay apart. A volume of different slices has to give
+    in slice n the response of the source to slice n, or to the image whose R, G and B are the slices n - 1, n
+    and n + 1. (A stack kernel that is added or dropped between stages is tested on equal slices.)
+
+    ACS rules: the views differ in what they call depth, so no volume makes the whole network a 2D one. Each
+    convolution is tested instead: on every plane of a random volume each view has to be the source's 2D
+    convolution, so in particular on a volume constant along that view's own depth axis. What lies between
+    the convolutions (BatchNorm, pooling, the order of things) is covered by the whole network on a constant
+    image, which is constant along all three axes.
 
     ``input_channels`` tells how channels were adapted, and so which input of the source corresponds to one of
     the copy; the channels of the test volumes differ. Padding repeats the border instead of adding zeros where
-    these would count: along depth, and along all axes for the constant images.
+    these would count: along depth, and along all axes for the constant image.
     """
     error = response_error(source, volumetric, input_channels)
     if not error <= TOLERANCE:
@@ -76,39 +83,49 @@ def response_error(
     if next(source.parameters()).device.type != "cpu":  # a GPU may round float32 to TF32
         source, volumetric = copy.deepcopy(source).cpu(), copy.deepcopy(volumetric).cpu()
     draw = torch.Generator().manual_seed(0)
+    errors, axes = [], (True, False, False)
     if volumetric.rule in ACS_RULES:
-        size = 2 ** (source.halvings + 1)
-        images = torch.randn(2, volumetric.in_channels, 1, 1, generator=draw).expand(-1, -1, size, size)
-        errors = _convolution_errors(source, volumetric, input_channels, draw)
-        axes = (True, True, True)
+        size, axes = 2 ** (source.halvings + 1), (True, True, True)
+        slices = torch.randn(1, volumetric.in_channels, 1, 1, generator=draw).expand(-1, -1, size, size)
+        errors += _convolution_errors(source, volumetric, input_channels, draw)
     else:
-        images = torch.randn(1, volumetric.in_channels, size, size, generator=draw)
-        errors, axes = [], (True, False, False)
+        differ = volumetric.rule in _SLICE_RULES and (source.plan is None or source.plan == volumetric.plan)
+        slices = torch.randn(depth if differ else 1, volumetric.in_channels, size, size, generator=draw)
     with (
         _evaluating(source),
         _evaluating(volumetric),
         _border_repeated(source, axes),
         _border_repeated(volumetric, axes),
     ):
-        expected = source(_input_of(source, volumetric, images, depth, input_channels))
-        found = volumetric(_stacked(images, depth))
-    for a, b in zip(expected, found):
-        errors.append(_relative(b, (a if a.ndim == 4 else a[:, :, 0]).unsqueeze(2).expand(-1, -1, b.shape[2], -1, -1)))
+        found = volumetric(_volume(slices, depth))
+        if source.plan is None:
+            stages = source(_seen_in_2d(slices, source, volumetric, input_channels))
+            expected = [stage.transpose(0, 1).unsqueeze(0) for stage in stages]
+        else:
+            if source.in_channels != volumetric.in_channels:
+                slices = source_channels(slices, source.in_channels, input_channels)
+            expected = [stage[:, :, : len(slices)] for stage in source(_volume(slices, depth))]
+    errors += [
+        _relative(b, a if a.shape[2] > 1 else a.expand(-1, -1, b.shape[2], -1, -1)) for a, b in zip(expected, found)
+    ]
     return max(errors) if all(map(math.isfinite, errors)) else math.nan
 
 
-def _input_of(source: Backbone, volumetric: Backbone, images: Tensor, depth: int, rule: InputChannels) -> Tensor:
-    """What the source has to be shown: images (N, S, H, W), or equal slices of them where it is volumetric."""
-    if source.plan is None:
-        return source_channels(images, source.in_channels, rule)
-    if source.in_channels != volumetric.in_channels:
-        images = source_channels(images, source.in_channels, rule)
-    return _stacked(images, depth)
-
-
-def _stacked(images: Tensor, depth: int) -> Tensor:
-    volume = images.unsqueeze(2).expand(-1, -1, depth, -1, -1)
+def _volume(slices: Tensor, depth: int) -> Tensor:
+    """Slices (n, C, H, W), repeated when there is one only -> a volume (1, C, depth, H, W)."""
+    volume = slices.expand(depth, -1, -1, -1).transpose(0, 1).unsqueeze(0)
     return volume.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _seen_in_2d(slices: Tensor, source: Backbone, volumetric: Backbone, rule: InputChannels) -> Tensor:
+    """The images (n, 3, H, W) to which a 2D source responds as its conversion does to slices (n, C, H, W)."""
+    seen = source_channels(slices, source.in_channels, rule)
+    if volumetric.rule == "slice-stack" and volumetric.plan.kernels[0] > 1:
+        neighbours = torch.stack([torch.cat([seen[:1], seen[:-1]]), seen, torch.cat([seen[1:], seen[-1:]])])
+        if rule == "repeat":
+            return neighbours.mean(dim=0)
+        return neighbours[:, :, 0].transpose(0, 1)  # grey slices as colours
+    return seen
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:
@@ -122,12 +139,12 @@ def _convolution_errors(
 ) -> list[float]:
     """Of every ACS convolution, on a random volume one voxel larger than its kernels."""
     errors = []
-    for name, part in volumetric.named_modules():
-        if not isinstance(part, AcsConvolution):
-            continue
+    adapted = source.plan is None or source.in_channels != volumetric.in_channels
+    parts = ((name, part) for name, part in volumetric.named_modules() if isinstance(part, AcsConvolution))
+    for number, (name, part) in enumerate(parts):
         origin = source.get_submodule(name)
         weight, size = origin.weight, origin.weight.shape[-1] + 1
-        if part.in_channels != weight.shape[1] * part.groups:  # the first one, of other channels
+        if adapted and number == 0:
             weight = adapt_input_channels(weight, part.in_channels, input_channels)
         volume = torch.randn(1, part.in_channels, size, size, size, generator=draw)
         shares = _expected_shares(part, getattr(origin, "mixing", None))
