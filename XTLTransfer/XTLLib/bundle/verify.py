@@ -52,7 +52,8 @@ def verify_bundle(path: Path, progress: Progress | None = None) -> Verification:
     """
     path, progress = Path(path), progress or Progress()
     changed, problems, notes, stages = None, [], [], 0
-    progress.report(f"Verifying {path.name}: files", 0.0)
+    title = "Verifying" if path.name.startswith(".") else f"Verifying {path.name}"  # a draft has no name yet
+    progress.report(f"{title}: files", 0.0)
     try:
         changed = changed_files(path)
     except InputError as error:
@@ -60,7 +61,7 @@ def verify_bundle(path: Path, progress: Progress | None = None) -> Verification:
     else:
         if changed is None:
             notes.append(f"{layout.HASHES} is missing: only weights and chain could be checked")
-    progress.report(f"Verifying {path.name}: weights", 0.4)
+    progress.report(f"{title}: weights", 0.4)
     try:
         bundle = load_bundle(path)
     except InputError as error:
@@ -69,7 +70,7 @@ def verify_bundle(path: Path, progress: Progress | None = None) -> Verification:
         found, remarks, stages = _check_chain(bundle)
         problems, notes = problems + found, notes + remarks
     notes += [f"names code that XTL did not write and never runs: {words}" for words in code_in(path)]
-    progress.report(f"Verifying {path.name}: done", 1.0)
+    progress.report(f"{title}: done", 1.0)
     return Verification(path, changed or (), tuple(problems), tuple(notes), len(bundle_files(path)), stages)
 
 
