@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -34,7 +36,7 @@ def with_adapters(backbone: nn.Module, rank: int = 3) -> nn.Module:
 def test_every_block_gets_one_and_the_function_stays(name):
     torch.manual_seed(0)
     backbone = build_backbone(name).eval()
-    image = torch.randn(1, 3, 64, 64)
+    image = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         before = backbone(image)
         add_adapters(backbone, 2)
@@ -61,12 +63,11 @@ def test_the_arithmetic_of_an_adapter_on_images_and_volumes():
         assert torch.equal(adapter(torch.tensor([1.0, 4.0]).reshape(1, 2, 1, 1)).flatten(), torch.tensor([1.0, 4.25]))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2"])
-@pytest.mark.parametrize("rule", ["inflate", "acs"])
+@pytest.mark.parametrize(("name", "rule"), [("resnet18", "acs"), ("mobilenet_v2", "inflate")])
 def test_a_conversion_carries_them_and_its_self_test_sees_them(name, rule):
     torch.manual_seed(0)
     source = with_adapters(build_backbone(name))
-    spec = NetworkSpec("classification", name, 2, rule, adapters=3)
+    spec = NetworkSpec("classification", name, 2, rule, patch_shape=(4, 32, 32), adapters=3)
     network, report = convert_network(spec, source)
     assert report.max_relative_error < 1e-3 and adapter_rank(network.backbone) == 3
     for key, value in source.state_dict().items():
@@ -87,12 +88,12 @@ def test_the_way_back_to_2d_carries_them():
 
 def test_a_description_builds_them_again():
     torch.manual_seed(0)
-    spec = NetworkSpec("segmentation", "mobilenet_v2", 2, "inflate", adapters=3)
-    network = build_network(NetworkSpec("segmentation", "mobilenet_v2", 2, "inflate")).eval()
+    spec = NetworkSpec("segmentation", "mobilenet_v2", 2, "inflate", patch_shape=(4, 32, 32), adapters=3)
+    network = build_network(dataclasses.replace(spec, adapters=0)).eval()
     with_adapters(network.backbone)
     again = build_network(NetworkSpec.from_dict(spec.to_dict())).eval()
     again.load_state_dict(network.state_dict())
-    volume = torch.randn(1, 2, 32, 32, 32)
+    volume = torch.randn(1, 2, 4, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(again(volume), network(volume))
 
