@@ -257,7 +257,7 @@ def test_the_model_library_lists_bundles_and_says_where_it_is_when_empty(brain, 
     assert str(tmp_path / "models") in capsys.readouterr().out
     shutil.copytree(brain / "bundle", tmp_path / "models" / "mine")
     assert main(["models", "list"]) == 0
-    assert "untrained-ms  segmentation" in capsys.readouterr().out
+    assert "mine  segmentation  FLAIR, T1, T2  chain not recorded" in capsys.readouterr().out
 
 
 def test_a_misspelt_command_is_one_line():
