@@ -71,7 +71,7 @@ def test_converted_network_answers_as_the_2d_network_for_1_2_3_and_4_channels(na
 
 
 def require_other_channel_counts(name: str, rule: str, tested: dict[str, torch.Tensor]) -> None:
-    """1, 3 and 4 channels differ from 2, which pass the self-test, in the first kernels only; these are as they should."""
+    """1, 3 and 4 channels differ from 2 in the first kernels only, and these answer as the 2D ones do."""
     flat, first = backbone_2d(name), FIRST[name]
     rgb = flat.get_submodule(first).weight.sum(dim=1)
     for in_channels in (1, 3, 4):
