@@ -8,6 +8,7 @@ additions and the draws of dropout: it is no other experiment.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=6)  # for the others, of which the first may be validating
 _FAILURES = "xtl/failures"
+# Of DistributedDataParallel: its newer name of an argument, and the strides of 1x1 kernels, which can be read
+# in two ways that are the same.
+_OF_NO_CONCERN = ("`broadcast_buffers` is deprecated", "Grad strides do not match bucket view strides")
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,8 @@ def joined(device: str) -> Iterator[tuple[torch.device, Processes]]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield pick_device(device), ALONE
         return
+    for message in _OF_NO_CONCERN:
+        warnings.filterwarnings("ignore", message)
     try:
         own = _own_device(device)
         if own.type == "cuda":

@@ -33,7 +33,7 @@ def shared_batchnorm(network: nn.Module, processes: Processes) -> Iterator[None]
 def _forward(norm: nn.BatchNorm2d | nn.BatchNorm3d, x: Tensor) -> Tensor:
     if not norm.training:
         return type(norm).forward(norm, x)
-    values = x.float()
+    values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     axes = [axis for axis in range(x.ndim) if axis != 1]
     variance, mean = torch.var_mean(values, axes, correction=0)
     count = values.numel() // values.shape[1]
