@@ -47,9 +47,9 @@ def set_batchnorm(module: nn.Module, policy: Literal["frozen", "train"]) -> None
             part.train(module.training)
 
 
-def batchnorms(module: nn.Module) -> list[nn.BatchNorm2d | nn.BatchNorm3d]:
-    """The BatchNorm layers of a module, frozen or not."""
-    return [part for part in module.modules() if isinstance(part, (nn.BatchNorm2d, nn.BatchNorm3d))]
+def batchnorms(module: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d]:
+    """The BatchNorm layers of a module, frozen or not; those of a projection head are 1D."""
+    return [part for part in module.modules() if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))]
 
 
 @torch.no_grad()

@@ -11,7 +11,8 @@ from .classification import ClassificationNetwork
 
 
 class ProjectionNetwork(ClassificationNetwork):
-    """Backbone, global average, two linear layers (the projection head of SimCLR, Chen et al. 2020, arXiv 2002.05709).
+    """Backbone, global average, the projection head of SimCLR (Chen et al. 2020, arXiv 2002.05709): two linear layers,
+    the hidden one with BatchNorm.
 
     ``forward`` gives vectors (N, projection_channels), not normalised. The hidden layer is as wide as the
     deepest stage. Other parameters are as in :class:`ClassificationNetwork`.
@@ -30,7 +31,9 @@ class ProjectionNetwork(ClassificationNetwork):
         width = backbone.stage_channels[-1]
         self.head = nn.Sequential(
             OrderedDict(
-                hidden=nn.Linear(width, width),
+                hidden=nn.Linear(width, width, bias=False),
+                # Features are positive: without it all vectors begin alike, and short trainings end so.
+                norm=nn.BatchNorm1d(width),
                 relu=nn.ReLU(),
                 dropout=nn.Dropout(dropout),
                 linear=nn.Linear(width, projection_channels),
