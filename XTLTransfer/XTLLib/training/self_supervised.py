@@ -128,15 +128,17 @@ class MaskedTask(_SelfSupervisedTask):
 class ContrastiveTask(_SelfSupervisedTask):
     """A training.task.Task that recognises a view of an image among views of other images.
 
-    Metric: of one view of each held-out image, the share whose most similar second view is its own (top-1
-    retrieval). 1 is perfect, 1 over their number a guess. The views are random changes in any case.
+    Metric: top-1 retrieval, the share of held-out images whose first view is more similar to its own second
+    view than to that of any image of another patient. 1 is perfect; a guess finds one in as many as there are
+    to choose from. Views are random changes whether or not the stage augments.
     """
 
     metric = "validation retrieval"
 
     def __init__(self, stage: SelfSupervised, images: ImageSource, seed: int) -> None:
         super().__init__(stage, images, seed)
-        self.can_validate = len(images.held_out_patients) >= _FEWEST_TO_TELL_APART
+        patients = images.held_out_patients
+        self.can_validate = len(patients) >= _FEWEST_TO_TELL_APART and len(set(patients)) > 1
         if self.can_validate:
             self._held_out = images.held_out_views(generator(seed, "held-out views"))
 
@@ -151,19 +153,23 @@ class ContrastiveTask(_SelfSupervisedTask):
         """Retrieval and loss on the held-out images."""
         vectors = self._output(network, self._held_out)
         loss = contrastive_loss(vectors, _numbers_of(vectors), self._stage.temperature)
-        return Validation(float(_is_found(vectors).mean()), float(loss))
+        return Validation(float(self._is_found(vectors).mean()), float(loss))
 
     def figure(self, network: nn.Module) -> Figure:
-        return mean_figure(_is_found(self._output(network, self._held_out)), self._images.held_out_patients)
+        found = self._is_found(self._output(network, self._held_out))
+        return mean_figure(found, self._images.held_out_patients)
+
+    def _is_found(self, vectors: Tensor) -> np.ndarray:
+        """For each held-out image whether its second view is recognised: float (n,)."""
+        unit = functional.normalize(vectors, dim=1)
+        _, owners = np.unique(self._images.held_out_patients, return_inverse=True)
+        owners = torch.from_numpy(owners)
+        # Other images of a patient may show the same place.
+        left_out = (owners[:, None] == owners[None, :]).fill_diagonal_(False)
+        similarity = (unit[0::2] @ unit[1::2].T).masked_fill(left_out, -torch.inf)
+        return (similarity.argmax(dim=1) == torch.arange(len(owners))).numpy().astype(float)
 
 
 def _numbers_of(views: Tensor) -> Tensor:
     """The number of each view's image, counted within the batch: 0, 0, 1, 1, ..."""
     return torch.arange(len(views)) // 2
-
-
-def _is_found(vectors: Tensor) -> np.ndarray:
-    """For each image whether its first view's nearest second view is its own: float (N,)."""
-    unit = functional.normalize(vectors, dim=1)
-    nearest = (unit[0::2] @ unit[1::2].T).argmax(dim=1)
-    return (nearest == torch.arange(len(nearest))).numpy().astype(float)
