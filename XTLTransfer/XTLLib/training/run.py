@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.datalist import Datalist
 from ..inference.device import pick_device
 from ..networks.initialisation import initialise_backbone
+from ..networks.peft_adapters import adapter_rank
 from ..progress import Progress
 from ..transfer.chain import Chain
 from ..transfer.figure import Figure
@@ -267,7 +268,10 @@ class _Runner:
             checkpoint_every_s=self.checkpoint_every_s,
             processes=self.processes,
         )
-        return prepared, engine.run(self.resume)
+        fit = engine.run(self.resume)
+        # Adapters are the one kind of fine-tuning that stays part of the network.
+        spec = replace(prepared.spec, adapters=adapter_rank(prepared.network.backbone))
+        return replace(prepared, spec=spec), fit
 
     def _figures(self, prepared: PreparedStage, fit: Fit) -> dict[str, float | Figure]:
         """The figures of a trained stage; what validation patients say, with an interval over them."""

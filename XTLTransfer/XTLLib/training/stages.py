@@ -219,7 +219,7 @@ def _require_statistics(spec: NetworkSpec, network: Network, stage: TrainedStage
 def _settle_batchnorm(network: Network, training: Training, task: Task, is_learned: bool) -> list[str]:
     """Freeze the encoder's statistics or let them learn."""
     policy = training.batchnorm
-    if training.encoder_rate == 0:
+    if training.encoder_rate == 0 or training.peft == "linear-probe":
         policy = "frozen"  # an encoder that is kept as it came keeps its statistics too
     notes = []
     if policy == "train" and is_learned and is_folded(network.backbone):

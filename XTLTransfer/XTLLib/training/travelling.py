@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..networks.backbones import Backbone, build_backbone
 from ..networks.build import Network, build_network
 from ..networks.flatten import flatten_backbone
+from ..networks.peft_adapters import carry_adapters
 from ..networks.spec import NetworkSpec
 from ..transfer.provenance import hash_of_weights
 
@@ -45,6 +46,7 @@ class Travelling:
         if backbone.plan is not None:
             return cls(flatten_backbone(backbone), True)
         onward = build_backbone(backbone.name)  # without what the stage's policy did to its BatchNorm
+        carry_adapters(backbone, onward)
         onward.load_state_dict(backbone.state_dict())
         return cls(onward, True)
 
