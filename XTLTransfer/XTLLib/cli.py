@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import __version__
+from .cli_compare import add_compare_arguments, compare
 from .cli_models import add_models_actions
 from .errors import Cancelled, InputError, XTLError
 from .progress import Progress, TerminalSink, json_lines_sink
@@ -102,6 +103,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="CSV with ProxID,fid,pos,zone (pos in LPS mm) or finding,r,a,s,zone (RAS mm), or a Markups .mrk.json",
     )
     classify.add_argument("--patient", help="the patient's rows in a findings CSV of several patients")
+
+    add_compare_arguments(
+        _add(commands, "compare", _compare, "follow a patient's lesions over two or more time points")
+    )
 
     study = _add(commands, "study", _study, "run arms x folds x seeds and compare them")
     study.add_argument("study", type=Path, metavar="STUDY.yaml")
@@ -251,6 +256,12 @@ def _classify(arguments: argparse.Namespace) -> None:
         f"{arguments.out}: {len(result.findings)} findings rated. Research software, not a medical device.",
         file=_notes(arguments),
     )
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    with _progress(arguments) as progress:
+        words = compare(arguments, progress)
+    print(words, file=_notes(arguments))
 
 
 def _study(arguments: argparse.Namespace) -> None:

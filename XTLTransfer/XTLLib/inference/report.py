@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ..data.volume import Volume
+    from .longitudinal import LongitudinalResult
+
 MARK = "#ffb000"  # lesions and findings in the pictures: visible on grey, also to colour-blind readers
 INK, FAINT = "#1a1a1a", "#6b6b6b"
 _PAGE_INCHES = (13.0, 7.6)
@@ -27,22 +30,49 @@ def write_report(result: SegmentationResult | ClassificationResult, path: str | 
 
     Raises MissingPackageError when matplotlib is not installed.
     """
+    from .report_findings import draw_findings
+    from .report_lesions import draw_lesions
+
+    figure = new_page()
+    if isinstance(result, SegmentationResult):
+        draw_lesions(figure, result)
+    else:
+        draw_findings(figure, result)
+    figure.text(0.98, 0.018, f"Model: {result.bundle_name}", color=FAINT, fontsize=9, ha="right", va="bottom")
+    return save_page(figure, path)
+
+
+def write_history_report(result: LongitudinalResult, images: Sequence[Volume], path: str | os.PathLike) -> Path:
+    """Draw a comparison over time as a PNG; ``images`` are those of the time points, unmoved.
+
+    Raises MissingPackageError when matplotlib is not installed.
+    """
+    from .report_history import draw_history
+
+    figure = new_page()
+    moved = [
+        image if registration is None else registration.apply(image)
+        for image, registration in zip(images, (None, *result.registrations))
+    ]
+    draw_history(figure, result, moved)
+    return save_page(figure, path)
+
+
+def new_page() -> Figure:
+    """An empty page with the note that it is no medical device's output."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingPackageError("the report needs the Python package matplotlib", "Install matplotlib") from error
-    from .report_findings import draw_findings
-    from .report_lesions import draw_lesions
-
     figure = Figure(figsize=_PAGE_INCHES, facecolor="white")
     FigureCanvasAgg(figure)
-    if isinstance(result, SegmentationResult):
-        draw_lesions(figure, result)
-    else:
-        draw_findings(figure, result)
     figure.text(0.02, 0.018, f"{RESEARCH_NOTE}.", color=INK, fontsize=10, weight="bold", va="bottom")
-    figure.text(0.98, 0.018, f"Model: {result.bundle_name}", color=FAINT, fontsize=9, ha="right", va="bottom")
+    return figure
+
+
+def save_page(figure: Figure, path: str | os.PathLike) -> Path:
+    """Write a page as PNG; the file appears whole or not at all."""
     path = Path(path)
     with atomic_file(path) as draft:
         figure.savefig(draft, dpi=_DPI, format="png")

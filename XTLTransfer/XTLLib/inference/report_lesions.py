@@ -35,7 +35,7 @@ def draw_lesions(figure: Figure, result: SegmentationResult) -> None:
     image = grid.to_along_lps(result.case.channels[result.case.reference].array)
     label = grid.to_along_lps(result.label.array)
     grid = grid.along_lps()
-    box = _head_box(image, grid)
+    box = head_box(image, grid)
     image, label, grid = image[box], label[box], grid.crop(box)
     slices = slices_to_show(label, _ROWS * _COLUMNS)
     low, high = np.percentile(image[image > 0], (1, 99.7)) if (image > 0).any() else (0.0, 1.0)
@@ -118,7 +118,7 @@ def _draw_table(axes: Axes, result: SegmentationResult) -> None:
         )
 
 
-def _head_box(image: np.ndarray, grid: Grid) -> tuple[slice, slice, slice]:
+def head_box(image: np.ndarray, grid: Grid) -> tuple[slice, slice, slice]:
     """The box of what is brighter than air, with a margin."""
     box = bounding_box(image > 0.05 * np.percentile(image, 99.5)) or tuple(slice(0, n) for n in image.shape)
     margins = [round(_MARGIN_MM / mm) for mm in grid.spacing_mm[::-1]]

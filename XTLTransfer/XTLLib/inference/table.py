@@ -40,7 +40,8 @@ def _position(name: str, axis: int, towards: str, of: Callable[[Any], Sequence[f
     return Column(name, "mm", f"position towards {towards} in patient space", lambda row: float(of(row)[axis]), 2)
 
 
-def _ras_columns(of: Callable[[Any], Sequence[float]]) -> tuple[Column, ...]:
+def ras_columns(of: Callable[[Any], Sequence[float]]) -> tuple[Column, ...]:
+    """R, A and S of the position that ``of`` takes from a row."""
     return tuple(_position(name, axis, towards, of) for axis, (name, towards) in enumerate(zip("RAS", _TOWARDS)))
 
 
@@ -48,7 +49,7 @@ _TOWARDS = ("the patient's right", "anterior", "superior")
 
 LESION_COLUMNS: tuple[Column, ...] = (
     Column("id", "", "value in the label map, 1 for the largest lesion", lambda row: row.identifier),
-    *_ras_columns(lambda row: row.position_ras),
+    *ras_columns(lambda row: row.position_ras),
     Column("volume", "mm3", "voxel count times voxel volume", lambda row: row.volume_mm3, 2),
     Column(
         "longest_diameter",
@@ -61,15 +62,38 @@ LESION_COLUMNS: tuple[Column, ...] = (
     Column("maximum_probability", "", "maximum over the lesion's voxels", lambda row: row.maximum_probability, 4),
 )
 
+UNCERTAINTY_COLUMN = Column(
+    "uncertainty",
+    "",
+    "mean over the lesion's voxels of the SD of the probability over mirrored views or bundles",
+    lambda row: row.uncertainty,
+    4,
+)
+LOCATION_COLUMN = Column("location", "", "where in the brain the lesion lies", lambda row: row.location)
+
 FINDING_COLUMNS: tuple[Column, ...] = (
     Column("id", "", "value in the label map", lambda row: row.row),
     Column("finding", "", "name of the finding", lambda row: row.finding.identifier),
     Column("zone", "", "zone of the prostate (PZ, TZ, AS, SV), empty when unknown", lambda row: row.finding.zone),
-    *_ras_columns(lambda row: row.finding.position_ras),
+    *ras_columns(lambda row: row.finding.position_ras),
     Column("probability", "", "probability of clinically significant cancer", lambda row: row.probability, 4),
 )
 
 Rows = Sequence[Lesion] | Sequence[RatedFinding]
+
+
+def lesion_columns(table: SegmentationResult | Sequence[Lesion]) -> tuple[Column, ...]:
+    """The columns of a lesion table: those of every result, then those that only some results have."""
+    if isinstance(table, SegmentationResult):
+        has_uncertainty, has_location = table.uncertainty is not None, bool(table.located_with)
+        rows: Sequence[Lesion] = table.lesions
+    else:
+        has_uncertainty = has_location = True
+        rows = table
+    columns = list(LESION_COLUMNS)
+    if has_uncertainty and all(row.uncertainty is not None for row in rows) and (rows or table is not rows):
+        columns.append(UNCERTAINTY_COLUMN)
+    return tuple(columns)
 
 
 def write_lesion_table(
@@ -86,8 +110,12 @@ def write_lesion_table(
     The two paths.
     """
     columns, rows, about = _parts(table)
-    folder = Path(out)
-    tsv, as_json = folder / "lesions.tsv", folder / "lesions.json"
+    return write_table(columns, rows, about, Path(out) / "lesions")
+
+
+def write_table(columns: Sequence[Column], rows: Sequence[Any], about: dict[str, Any], stem: Path) -> tuple[Path, Path]:
+    """Write ``stem``.tsv and ``stem``.json; ``about`` stands above the rows of the latter. Returns both paths."""
+    tsv, as_json = stem.with_suffix(".tsv"), stem.with_suffix(".json")
     with atomic_file(tsv) as draft, open(draft, "w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow([column.header for column in columns])
