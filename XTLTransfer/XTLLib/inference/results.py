@@ -21,6 +21,8 @@ class Lesion:
     volume_mm3 : voxel count times voxel volume.
     longest_diameter_mm : largest distance between two points of the lesion's voxels, corners included.
     mean_probability, maximum_probability : over the lesion's voxels, 0 to 1.
+    uncertainty : mean over its voxels of the SD of the probability (mirrored views, or an ensemble); None without.
+    location : where it lies in the brain, a value of inference/location.py; "" where nobody has looked.
     """
 
     identifier: int
@@ -29,6 +31,8 @@ class Lesion:
     longest_diameter_mm: float
     mean_probability: float
     maximum_probability: float
+    uncertainty: float | None = None
+    location: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +47,10 @@ class SegmentationResult:
     threshold : smallest probability of a lesion voxel.
     minimum_volume_mm3 : smaller components were dropped.
     case : what it was computed from. bundle_name : what it was computed with.
-    uncertainty : float32 on the same grid, the SD of the probability over mirrored views; None without them.
+    uncertainty : float32 on the same grid, the SD of the probability over mirrored views or over the bundles of
+        an ensemble; None without them.
     precision : of the arithmetic. notes : what a user has to know of the computation.
+    located_with : name of the tissue segmentation that the lesions' locations were taken from; "" for none.
     """
 
     probability: Volume
@@ -57,6 +63,7 @@ class SegmentationResult:
     uncertainty: Volume | None = None
     precision: str = "float32"
     notes: tuple[str, ...] = ()
+    located_with: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ..data.volume import Volume, resample
 from ..progress import Progress
 from .engine import Precision, Prediction, predict_case
 from .lesions import find_lesions
+from .measures import with_uncertainty
 from .results import SegmentationResult
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def result_from(
     if prediction.uncertainty is not None:
         uncertainty = _on_reference_grid(prediction.uncertainty, prepared, case, "uncertainty")
     label, lesions = find_lesions(volume, threshold, minimum_volume_mm3)
+    lesions = with_uncertainty(lesions, label, uncertainty)
     return SegmentationResult(
         volume,
         label,

@@ -83,17 +83,16 @@ Rows = Sequence[Lesion] | Sequence[RatedFinding]
 
 
 def lesion_columns(table: SegmentationResult | Sequence[Lesion]) -> tuple[Column, ...]:
-    """The columns of a lesion table: those of every result, then those that only some results have."""
-    if isinstance(table, SegmentationResult):
-        has_uncertainty, has_location = table.uncertainty is not None, bool(table.located_with)
-        rows: Sequence[Lesion] = table.lesions
-    else:
-        has_uncertainty = has_location = True
-        rows = table
-    columns = list(LESION_COLUMNS)
-    if has_uncertainty and all(row.uncertainty is not None for row in rows) and (rows or table is not rows):
-        columns.append(UNCERTAINTY_COLUMN)
-    return tuple(columns)
+    """The columns of a lesion table: those of every result, then those that only some results have.
+
+    A result with an uncertainty map or with locations has their columns also when no lesion was found.
+    """
+    of_result = isinstance(table, SegmentationResult)
+    rows = table.lesions if of_result else table
+    uncertain = table.uncertainty is not None if of_result else bool(rows)
+    located = bool(table.located_with) if of_result else any(row.location for row in rows)
+    further = [UNCERTAINTY_COLUMN] if uncertain and all(row.uncertainty is not None for row in rows) else []
+    return (*LESION_COLUMNS, *further, *([LOCATION_COLUMN] if located else []))
 
 
 def write_lesion_table(
@@ -140,13 +139,14 @@ def _parts(table) -> tuple[tuple[Column, ...], Sequence, dict[str, Any]]:
             "minimum_volume_mm3": table.minimum_volume_mm3,
             "connectivity": 26,
             "coordinates": "RAS, mm",
+            **({"located_with": table.located_with} if table.located_with else {}),
         }
-        return LESION_COLUMNS, table.lesions, about
+        return lesion_columns(table), table.lesions, about
     if isinstance(table, ClassificationResult):
         about = {"task": "classification", "bundle": table.bundle_name, "coordinates": "RAS, mm"}
         return FINDING_COLUMNS, table.findings, about
     rows = tuple(table)
-    columns = FINDING_COLUMNS if rows and isinstance(rows[0], RatedFinding) else LESION_COLUMNS
+    columns = FINDING_COLUMNS if rows and isinstance(rows[0], RatedFinding) else lesion_columns(rows)
     return columns, rows, {"coordinates": "RAS, mm"}
 
 
