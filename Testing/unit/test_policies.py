@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from XTLLib.errors import InputError
 from XTLLib.networks.normalisation import batchnorms
 from XTLLib.networks.peft import apply_peft
-from XTLLib.training.policy import Policy, make_policy
+from XTLLib.training.policy import Policy, make_policy, require_policy
 from XTLLib.training.schedules import Exponential, HalfCosine, OneCycle, Plateau
 from XTLLib.transfer.training import WindowTraining
 
@@ -383,3 +383,10 @@ def test_a_rate_that_is_found_becomes_part_of_the_state():
 def test_bad_input(training, message):
     with pytest.raises(InputError, match=message):
         policy_of(TinyNetwork(), **training)
+
+
+def test_a_chain_is_asked_before_anything_runs():
+    training = WindowTraining(frozen=["late"], layer_groups="three", unfreeze=(0.1,), l2sp=0.1)
+    require_policy(training, "squeezenet1_0")
+    with pytest.raises(InputError, match=r"no layer group level4; .* nearest is level3"):
+        require_policy(WindowTraining(frozen=["level4"]), "squeezenet1_0")

@@ -13,6 +13,7 @@ from ..transfer.stages import (
     SelfSupervised,
     TrainedStage,
 )
+from .policy import require_policy
 from .unlabelled_cases import unique_images
 
 _FEWEST_SLICES = 3  # below, a rule that looks at neighbouring slices or along depth has nothing to look at
@@ -23,8 +24,9 @@ def require_fit(chain: Chain, datalists: Sequence[Datalist]) -> None:
     """Raise InputError, naming the stage and the datalist, unless every stage can learn from its datalist.
 
     Refused: a datalist for another task, without training entries, labels, classes or channels that the stage
-    needs; images of another kind; volumes too thin for the conversion; a patient of a stage's training among
-    the validation or test patients of a later stage, or of its validation among later test patients.
+    needs; images of another kind; volumes too thin for the conversion; layer groups that the backbone does not
+    have; a patient of a stage's training among the validation or test patients of a later stage, or of its
+    validation among later test patients.
     """
     for number, (stage, datalist) in enumerate(zip(chain.trained, datalists), 1):
         where = (
@@ -37,6 +39,10 @@ def require_fit(chain: Chain, datalists: Sequence[Datalist]) -> None:
         else:
             _require_labels(where, stage, datalist)
         _require_channels(where, stage, datalist)
+        try:
+            require_policy(stage.training, chain.backbone)
+        except InputError as error:
+            raise InputError(f"{where}: {error.what}", error.remedy) from error
     _require_depth(chain)
     for later in range(1, len(datalists)):
         for earlier in range(later):

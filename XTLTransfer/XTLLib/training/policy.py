@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ..errors import InputError
+from ..networks.build import build_network
 from ..networks.groups import LayerGroup, layer_groups, require_group_names
 from ..networks.normalisation import set_batchnorm
+from ..networks.spec import NetworkSpec
 from .losses import l2sp
 from .schedules import Constant, HalfCosine, OneCycle, Plateau, Schedule
 
@@ -72,7 +75,7 @@ class Policy:
         for part in parts:
             if not part.learns_ever:
                 continue
-            is_pulled = anchored and part is not parts[-1]
+            is_pulled = anchored and (part is not parts[-1] or training.l2sp_head)
             for decays in (True, False):
                 members = [p for p in part.parameters if (p.ndim > 1) == decays]
                 if members:
@@ -86,7 +89,7 @@ class Policy:
         self.trained = [
             p for side in (encoder, head) for decays in (True, False) for p in side if (p.ndim > 1) == decays
         ]
-        self._anchored = encoder if anchored else []
+        self._anchored = [*encoder, *(head if training.l2sp_head else [])] if anchored else []
         self._anchors = [p.detach().clone() for p in self._anchored]
         self.before_step(0)
 
@@ -210,6 +213,13 @@ def make_policy(
     if not any(part.learns_ever for part in parts):
         raise InputError("frozen names every layer group", "Leave out the groups that are to learn")
     return Policy(network, tuple(parts), training, schedule or _schedule(training, steps))
+
+
+def require_policy(training: Training, backbone: str) -> None:
+    """Raise the InputError that ``make_policy`` would raise for networks on a backbone, without making one."""
+    with torch.device("meta"):
+        network = build_network(NetworkSpec("mammogram-classification", backbone))
+    make_policy(network, training, 1)
 
 
 def _first_steps(
