@@ -36,30 +36,36 @@ def mrml_array(array: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=dtype)
 
 
-def vtk_column(values: np.ndarray, name: str = "") -> Any:
-    """A 1D array as a named vtkDataArray that owns its values."""
+def vtk_column(values: np.ndarray, name: str = "", share: bool = False) -> Any:
+    """A 1D array as a named vtkDataArray that owns its values, or with ``share`` the array's own memory.
+
+    What cannot be written to (a file mapped for reading) is copied in any case: the scene writes in place.
+    """
     from vtk.util import numpy_support
 
-    column = numpy_support.numpy_to_vtk(np.ascontiguousarray(values), deep=True)
+    share = share and values.flags.c_contiguous and values.flags.writeable
+    column = numpy_support.numpy_to_vtk(np.ascontiguousarray(values), deep=not share)
     column.SetName(name)
     return column
 
 
-def vtk_image(array: np.ndarray) -> Any:
-    """An array (K, J, I) of an MRML type as vtkImageData with unit spacing; values are copied."""
+def vtk_image(array: np.ndarray, share: bool = False) -> Any:
+    """An array (K, J, I) of an MRML type as vtkImageData with unit spacing; values are copied, unless ``share``."""
     import vtk
 
     image = vtk.vtkImageData()
-    _fill(image, array, (0, 0, 0))
+    _fill(image, array, (0, 0, 0), share)
     return image
 
 
-def oriented_image(array: np.ndarray, grid: Grid, start_ijk: tuple[int, int, int] = (0, 0, 0)) -> Any:
+def oriented_image(
+    array: np.ndarray, grid: Grid, start_ijk: tuple[int, int, int] = (0, 0, 0), share: bool = False
+) -> Any:
     """A part (K, J, I) of an array on ``grid`` as vtkOrientedImageData.
 
     Parameters
     ----------
-    array : the part, of an MRML type; values are copied.
+    array : the part, of an MRML type; values are copied, unless ``share``.
     grid : the whole grid, whose geometry the image keeps.
     start_ijk : index (i, j, k) on ``grid`` of the part's first voxel.
     """
@@ -67,15 +73,15 @@ def oriented_image(array: np.ndarray, grid: Grid, start_ijk: tuple[int, int, int
 
     image = import_slicer().vtkOrientedImageData()
     image.SetImageToWorldMatrix(vtk_matrix(grid.ijk_to_ras))
-    _fill(image, array, start_ijk)
+    _fill(image, array, start_ijk, share)
     return image
 
 
-def _fill(image: Any, array: np.ndarray, start_ijk: tuple[int, int, int]) -> None:
+def _fill(image: Any, array: np.ndarray, start_ijk: tuple[int, int, int], share: bool) -> None:
     counts = array.shape[::-1]
     extent = [bound for first, count in zip(start_ijk, counts) for bound in (int(first), int(first) + count - 1)]
     image.SetExtent(*extent)
-    image.GetPointData().SetScalars(vtk_column(array.ravel(), "ImageScalars"))
+    image.GetPointData().SetScalars(vtk_column(array.reshape(-1), "ImageScalars", share))
 
 
 def vtk_matrix(array: np.ndarray) -> Any:

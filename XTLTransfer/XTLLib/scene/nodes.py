@@ -55,12 +55,17 @@ def grid_of_node(node: Any) -> Grid:
 
     Raises InputError when the node stands under a non-linear transform.
     """
+    own = own_grid_of_node(node)
+    return Grid(own.shape, world_matrix(node) @ own.ijk_to_ras)
+
+
+def own_grid_of_node(node: Any) -> Grid:
+    """The grid of a volume node in its own coordinates, without its parent transform."""
     import vtk
 
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
-    ijk_to_world = world_matrix(node) @ numpy_matrix(matrix)
-    return Grid(node.GetImageData().GetDimensions()[::-1], ijk_to_world)
+    return Grid(node.GetImageData().GetDimensions()[::-1], numpy_matrix(matrix))
 
 
 def world_matrix(node: Any) -> np.ndarray:
@@ -80,7 +85,7 @@ def world_matrix(node: Any) -> np.ndarray:
     return numpy_matrix(matrix)
 
 
-def volume_to_node(volume: Volume, name: str, scene: Any, node: Any = None) -> Any:
+def volume_to_node(volume: Volume, name: str, scene: Any, node: Any = None, share: bool = False) -> Any:
     """Put a volume into the scene as a scalar volume node in world coordinates.
 
     Parameters
@@ -89,19 +94,21 @@ def volume_to_node(volume: Volume, name: str, scene: Any, node: Any = None) -> A
     name : of a new node.
     scene : vtkMRMLScene.
     node : an existing node of the scene to be filled instead; it keeps its name and its display.
+    share : the node takes the array's own memory where it can, instead of a copy: for results that nobody
+        else changes.
     """
-    return _fill_volume_node(volume, name, scene, node, "vtkMRMLScalarVolumeNode")
+    return _fill_volume_node(volume, name, scene, node, "vtkMRMLScalarVolumeNode", share)
 
 
-def label_to_node(label: Volume, name: str, scene: Any, node: Any = None) -> Any:
+def label_to_node(label: Volume, name: str, scene: Any, node: Any = None, share: bool = False) -> Any:
     """Put a label volume (integers, 0 = background) into the scene as a label map node; else as volume_to_node."""
     if label.array.dtype.kind not in "biu":
         raise InputError(f"{label.name} holds {label.array.dtype} values, not labels", "Give whole numbers")
-    return _fill_volume_node(label, name, scene, node, "vtkMRMLLabelMapVolumeNode")
+    return _fill_volume_node(label, name, scene, node, "vtkMRMLLabelMapVolumeNode", share)
 
 
-def _fill_volume_node(volume: Volume, name: str, scene: Any, node: Any, class_name: str) -> Any:
-    image = vtk_image(mrml_array(volume.array, volume.name))
+def _fill_volume_node(volume: Volume, name: str, scene: Any, node: Any, class_name: str, share: bool) -> Any:
+    image = vtk_image(mrml_array(volume.array, volume.name), share)
     node = output_node(node, class_name, name, scene)
     node.SetAndObserveTransformNodeID(None)
     node.SetIJKToRASMatrix(vtk_matrix(volume.grid.ijk_to_ras))

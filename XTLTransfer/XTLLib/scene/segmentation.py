@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.volume import Volume
+from ..data.geometry import Grid
 from ..inference.results import RESEARCH_NOTE, SegmentationResult
-from ..inference.table import LESION_COLUMNS
-from ..metrics.components import bounding_box
+from ..inference.table import lesion_columns
 from .arrays import oriented_image
 from .change import check_output, one_change, output_node
 from .colors import LESION_COLOR, PROBABILITY_MAP_ID, color_labels, lesion_colors
@@ -23,6 +22,8 @@ from .views import show_in_slice_views
 
 SEGMENT_ID = "ms-lesion"
 SEGMENT_NAME = "MS lesion"
+PROBABILITY_ROLE = "XTL.Probability"  # of a result's nodes: the map that they were made of
+THRESHOLD, MINIMUM_VOLUME = "XTL.Threshold", "XTL.MinimumVolume"  # attributes: what the nodes show
 _FILL_OPACITY = 0.35  # the image stays readable under the lesion
 _HIDE_BELOW = 0.05  # of the probability map, when it is laid over an image
 
@@ -74,24 +75,30 @@ def add_segmentation(
     check_output(segmentation_node, "vtkMRMLSegmentationNode")
     check_output(probability_node, "vtkMRMLScalarVolumeNode")
     check_output(table_node, "vtkMRMLTableNode")
-    image = _mask_image(result.label)
-    columns = table_columns(LESION_COLUMNS, result.lesions)
+    label = result.label.array.reshape(-1)
+    image = mask_image(np.flatnonzero(label != 0), result.label.grid)
+    columns = table_columns(lesion_columns(result), result.lesions)
     prefix = "" if reference_node is None else f"{reference_node.GetName()} "
 
     with one_change(scene):
-        label_node = label_to_node(result.label, f"{prefix}MS lesion label map", scene, label_node)
+        label_node = label_to_node(result.label, f"{prefix}MS lesion label map", scene, label_node, share=True)
         names = [f"lesion {lesion.identifier}" for lesion in result.lesions]
         colors = color_labels(label_node, names, lesion_colors(len(names)), scene)
-        probability_node = volume_to_node(result.probability, f"{prefix}MS lesion probability", scene, probability_node)
+        name = f"{prefix}MS lesion probability"
+        probability_node = volume_to_node(result.probability, name, scene, probability_node, share=True)
         show_as_probability(probability_node)
         name = f"{prefix}MS lesions"
         segmentation_node = output_node(segmentation_node, "vtkMRMLSegmentationNode", name, scene)
-        _fill_segmentation(segmentation_node, image, reference_node or label_node)
+        segmentation_node.SetAndObserveTransformNodeID(None)
+        segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(reference_node or label_node)
+        fill_segment(segmentation_node, image)
         table_node = output_node(table_node, "vtkMRMLTableNode", f"{prefix}MS lesion table", scene)
         fill_table(table_node, columns)
         nodes = (segmentation_node, label_node, probability_node, table_node)
         for node in nodes:
-            describe(node, result.bundle_name, f"threshold {result.threshold:g}")
+            describe_shown(node, result.bundle_name, result.threshold, result.minimum_volume_mm3)
+            if node is not probability_node:
+                node.SetNodeReferenceID(PROBABILITY_ROLE, probability_node.GetID())
         place_beside(scene, nodes, reference_node)
         show_in_slice_views(scene, reference_node)
     return SegmentationNodes(segmentation_node, label_node, probability_node, table_node, colors)
@@ -116,31 +123,46 @@ def describe(node: Any, bundle_name: str, detail: str) -> None:
     node.SetDescription(f"XTL, bundle {bundle_name}, {detail}. {RESEARCH_NOTE}.")
 
 
-def _mask_image(label: Volume) -> Any:
-    """The whole mask as vtkOrientedImageData (uint8), cut to the lesions' bounding box: small and quick.
+def describe_shown(node: Any, bundle_name: str, threshold: float, minimum_volume_mm3: float) -> None:
+    """Write on a result node what it shows, exactly, so that it can be told apart from what was drawn later."""
+    describe(node, bundle_name, f"threshold {threshold:g}")
+    node.SetAttribute(THRESHOLD, repr(float(threshold)))
+    node.SetAttribute(MINIMUM_VOLUME, repr(float(minimum_volume_mm3)))
 
-    Without lesions it is one empty voxel: an image without voxels would lose the geometry when saved.
+
+def mask_image(voxels: np.ndarray, grid: Grid) -> Any:
+    """Voxels (flat indices) as vtkOrientedImageData (uint8), cut to their bounding box: small and quick.
+
+    Without voxels it is one empty voxel: an image without voxels would lose the geometry when saved.
     """
-    mask = label.array > 0
-    box = bounding_box(mask) or (slice(0, 1),) * 3
-    part = np.ascontiguousarray(mask[box], dtype=np.uint8)
-    return oriented_image(part, label.grid, tuple(part_slice.start for part_slice in box[::-1]))
+    if voxels.size == 0:
+        return oriented_image(np.zeros((1, 1, 1), np.uint8), grid)
+    kji = np.unravel_index(voxels, grid.shape)
+    start = [int(index.min()) for index in kji]
+    shape = [int(index.max()) - first + 1 for index, first in zip(kji, start)]
+    part = np.zeros(shape, np.uint8)
+    place = (kji[0] - start[0]) * shape[1] + (kji[1] - start[1])
+    part.reshape(-1)[place * shape[2] + (kji[2] - start[2])] = 1
+    return oriented_image(part, grid, tuple(start[::-1]), share=True)
 
 
-def _fill_segmentation(node: Any, image: Any, geometry_node: Any) -> None:
+def fill_segment(node: Any, image: Any) -> None:
+    """Make ``image`` the segment ``SEGMENT_ID`` of a segmentation node; other segments stay as they are."""
     slicer = import_slicer()
-    representation = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-    node.SetAndObserveTransformNodeID(None)
-    node.SetReferenceImageGeometryParameterFromVolumeNode(geometry_node)
-    node.GetSegmentation().SetSourceRepresentationName(representation)
+    binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    surface = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
+    segmentation = node.GetSegmentation()
+    segmentation.SetSourceRepresentationName(binary)
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
-    segmentation = node.GetSegmentation()
     segment = segmentation.GetSegment(SEGMENT_ID)
     if segment is not None:  # its name and colour may have been changed by the user: they stay
+        has_surface = segment.GetRepresentation(surface) is not None
         segment.RemoveAllRepresentations()
         segment.SetLabelValue(1)
-        segment.AddRepresentation(representation, image)
+        segment.AddRepresentation(binary, image)
+        if has_surface:  # shown in 3D: it follows
+            segmentation.CreateRepresentation(surface, True)
         segmentation.Modified()
         return
     segment = slicer.vtkSegment()
@@ -149,6 +171,6 @@ def _fill_segmentation(node: Any, image: Any, geometry_node: Any) -> None:
     segment.SetNameAutoGenerated(False)  # else a terminology dialog renames it
     segment.SetColorAutoGenerated(False)
     segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), MS_LESION)
-    segment.AddRepresentation(representation, image)
+    segment.AddRepresentation(binary, image)
     segmentation.AddSegment(segment, SEGMENT_ID)
     node.GetDisplayNode().SetSegmentOpacity2DFill(SEGMENT_ID, _FILL_OPACITY)
