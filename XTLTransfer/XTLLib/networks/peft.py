@@ -15,8 +15,8 @@ from ..errors import InputError
 from .normalisation import batchnorms
 from .peft_adapters import Adapter, add_adapters
 
-PeftKind = Literal["none", "ssf", "bias", "adapters", "lora", "linear-probe"]
-PEFT_KINDS = ("none", "ssf", "bias", "adapters", "lora", "linear-probe")
+PeftKind = Literal["none", "ssf", "bias", "norm", "adapters", "lora", "linear-probe"]
+PEFT_KINDS = ("none", "ssf", "bias", "norm", "adapters", "lora", "linear-probe")
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def apply_peft(network: nn.Module, kind: PeftKind, rank: int = 4, seed: int = 0)
       the shift of a convolution is its own bias, so both are trained as they are; what is new are the scales
       of the convolutions. A convolution without a bias gets no shift, which could not be merged into it.
     - "bias" (Ben Zaken et al. 2022, arXiv 2106.10199): the biases of convolutions and BatchNorms.
+    - "norm" (Frankle et al. 2021, arXiv 2003.00152): the weights and biases of BatchNorms.
     - "adapters": see ``peft_adapters``. They stay part of the network.
     - "lora" (Hu et al. 2022, arXiv 2106.09685): an update of every kernel of a low rank.
     - "linear-probe": nothing.
@@ -135,6 +136,8 @@ def _learning(backbone: nn.Module, kind: PeftKind, rank: int, seed: int) -> Iter
         yield from (norm.weight for norm in batchnorms(backbone))
     elif kind == "bias":
         yield from biases
+    elif kind == "norm":
+        yield from (parameter for norm in batchnorms(backbone) for parameter in (norm.weight, norm.bias))
     elif kind == "lora":
         for part in convolutions:
             update = LowRankUpdate(part.weight, rank, generator)

@@ -32,8 +32,9 @@ class Training(StrictModel):
         the last share frees all that remain. Empty: all learn from the beginning.
     weight_decay : of the optimiser, on convolution and linear weights only.
     l2sp : strength of the pull towards the incoming encoder weights (L2-SP, Li et al. 2018, arXiv 1802.01483).
-    peft : parameter-efficient fine-tuning of the encoder: ``ssf`` (scale and shift features), ``bias``,
-        ``adapters``, ``lora`` or ``linear-probe``; ``none`` trains all its weights.
+    l2sp_head : whether the head, too, is pulled towards what it came with: right where it is not new.
+    peft : parameter-efficient fine-tuning of the encoder: ``ssf`` (scale and shift features), ``bias``, ``norm``
+        (BatchNorm only), ``adapters``, ``lora`` or ``linear-probe``; ``none`` trains all its weights.
     peft_rank : of LoRA and of the adapters' bottleneck.
     schedule : ``one-cycle``, ``cosine``, ``constant``, or ``plateau``: a tenth of the rate when the validation
         loss rises, and the end below 1e-6.
@@ -68,7 +69,8 @@ class Training(StrictModel):
     unfreeze: tuple[float, ...] = ()
     weight_decay: float = Field(1e-2, ge=0, le=1)
     l2sp: float = Field(0.0, ge=0)
-    peft: Literal["none", "ssf", "bias", "adapters", "lora", "linear-probe"] = "none"
+    l2sp_head: bool = False
+    peft: Literal["none", "ssf", "bias", "norm", "adapters", "lora", "linear-probe"] = "none"
     peft_rank: int = Field(4, ge=1, le=64)
     schedule: Literal["one-cycle", "cosine", "plateau", "constant"] = "one-cycle"
     batchnorm: Literal["frozen", "train"] = "train"
