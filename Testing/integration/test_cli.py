@@ -195,6 +195,18 @@ def test_a_datalist_whose_images_are_gone_is_refused_before_anything_runs(tmp_pa
     require_refusal(train(chain, tmp_path / "out"), capsys, tmp_path / "out", "volumes.json", "p0_T1.nii")
 
 
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
+    chain = _chain(tmp_path / "toy")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", str(chain), "--dry-run", "--progress", "none"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("toy: ") and "segmentation" in text.splitlines()[0]
+    assert "parameters" in text and "carried" in text and "MiB" in text and "Nothing was written" in text
+    assert sorted(tmp_path.rglob("*")) == before
+    assert main(["train", str(chain), "--progress", "none"]) == 2
+    assert "--out is missing" in capsys.readouterr().err
+
+
 def test_an_empty_mask_is_refused(tmp_path, capsys):
     chain = _chain(tmp_path / "toy", mask=False)
     assert train(chain, tmp_path / "out") == 2

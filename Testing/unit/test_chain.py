@@ -133,3 +133,8 @@ def test_the_tl_examples_are_the_xtl_examples_without_mammograms(target, monkeyp
     monkeypatch.setenv("XTL_DATA", "/data")
     folder = PROJECT / "Resources" / "Chains"
     assert load_chain(folder / f"tl-{target}.yaml") == load_chain(folder / f"xtl-{target}.yaml").without_intermediate()
+
+
+def test_mixup_is_refused_where_there_are_no_classes(tmp_path):
+    text = message(tmp_path, "      steps: 400", "      steps: 400\n      mixup: 0.4\n      class_balance: none")
+    assert "mixup blends the classes of whole images" in text and "line 16" in text

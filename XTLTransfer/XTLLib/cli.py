@@ -79,8 +79,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     train = _add(commands, "train", _train, "run a chain; its last stage leaves a bundle")
     train.add_argument("chain", type=Path, metavar="CHAIN.yaml")
-    train.add_argument("--out", type=Path, required=True)
+    train.add_argument("--out", type=Path, help="the run's folder; needed unless --dry-run")
     train.add_argument("--resume", action="store_true")
+    train.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything and print the plan: stages, parameters, weights carried over, memory, time",
+    )
     train.add_argument(
         "--checkpoint-every", type=float, default=60.0, metavar="SECONDS", help="between checkpoints (default: 60)"
     )
@@ -182,6 +187,11 @@ def _data(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    if arguments.dry_run:
+        _plan(arguments)
+        return
+    if arguments.out is None:
+        raise InputError("--out is missing", "Name the folder of the run, or ask for --dry-run")
     from .training.distributed import joined
     from .training.run import run_chain
     from .transfer.chain import load_chain
@@ -202,6 +212,18 @@ def _train(arguments: argparse.Namespace) -> None:
             )
         if processes.is_first:
             print(f"bundle: {result.bundle}", file=_notes(arguments))
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from .training.plan import plan_chain
+    from .training.run_folder import load_datalists
+    from .transfer.chain import load_chain
+
+    chain = load_chain(arguments.chain)
+    datalists = load_datalists(chain, None)
+    with _progress(arguments) as progress:
+        plan = plan_chain(chain, datalists, device=arguments.device, progress=progress)
+    print(plan.to_text(), file=_notes(arguments))
 
 
 def _segment(arguments: argparse.Namespace) -> None:

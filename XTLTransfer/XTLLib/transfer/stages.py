@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from .training import MammogramTraining, PatchTraining, StepTraining, WindowTraining
+from .training import MammogramTraining, PatchTraining, StepTraining, Training, WindowTraining
 from .yaml_model import StrictModel
 
 Shape = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
@@ -26,6 +26,12 @@ def _require_unique(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Channels = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_require_unique)]
+
+
+def _refuse_mixup(training: Training) -> Training:
+    if training.mixup is not None:
+        raise ValueError("mixup blends the classes of whole images, which this stage has not; set it to null")
+    return training
 
 
 class Initialisation(StrictModel):
@@ -125,6 +131,7 @@ class MammogramSegmentation(_Region):
     """The 2D backbone with a decoder that marks abnormalities on mammograms."""
 
     task: Literal["mammogram-segmentation"]
+    training: Annotated[MammogramTraining, AfterValidator(_refuse_mixup)] = MammogramTraining()
 
 
 class SelfSupervised(StrictModel):
@@ -158,7 +165,7 @@ class SelfSupervised(StrictModel):
     mask_share: float = Field(0.5, gt=0, lt=1)
     mask_size: int = Field(16, ge=2)
     temperature: float = Field(0.2, gt=0)
-    training: StepTraining = StepTraining()
+    training: Annotated[StepTraining, AfterValidator(_refuse_mixup)] = StepTraining()
 
     @model_validator(mode="after")
     def _fits_together(self) -> SelfSupervised:
@@ -190,7 +197,7 @@ class _Segmentation(_Volumetric):
     spacing_mm: Millimetres | None = None
     window: Shape = (48, 48, 48)
     decoder: Literal["new", "carried"] = "new"
-    training: WindowTraining = WindowTraining()
+    training: Annotated[WindowTraining, AfterValidator(_refuse_mixup)] = WindowTraining()
 
 
 class IntermediateSegmentation(_Segmentation):
