@@ -105,7 +105,7 @@ def test_a_segmentation_chain_learns_and_leaves_a_bundle(lists, tmp_path):
     assert record.conversion["rule"] == "inflate" and record.conversion["max_relative_error"] < 1e-3
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"bundle", "chain.json", "metrics.json", "stages"}
     files = {path.name for path in (tmp_path / "out" / "stages" / "01-target").iterdir()}
-    assert files == {"checkpoint.pt", "weights.pt", "record.json", "log.tsv"}
+    assert files == {"checkpoint.pt", "weights.pt", "record.json", "log.tsv", "events"}
     provenance = json.loads((result.bundle / "configs" / "chain.json").read_text())
     assert provenance == json.loads(json.dumps(result.record.to_dict()))
     assert [event.fraction for event in events] == sorted(event.fraction for event in events)
