@@ -95,3 +95,68 @@ def write_toy_patches(folder: Path, patients: int = 12) -> Path:
     )
     datalist.save(folder / "patches.json")
     return folder / "patches.json"
+
+
+def write_patterned_volumes(folder: Path, training: int = 4, validation: int = 2, size: int = 24) -> Path:
+    """Cubes of smooth waves, other ones for each patient and channel -> path of a datalist without labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    grid = Grid((size, size, size), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    entries = []
+    for number in range(training + validation):
+        images = {}
+        for channel in CHANNELS:
+            array = 10 + 3 * _waves(grid.shape, np.random.default_rng([number, len(images)]))
+            array[:2] = 0  # background
+            images[channel] = str(folder / f"p{number}_{channel}.nii")
+            write_volume(Volume(array.astype(np.float32), grid), images[channel])
+        entries.append(Entry(f"p{number}", f"p{number}", images))
+    datalist = Datalist(
+        "patterned volumes",
+        "csv",
+        "unlabelled",
+        CHANNELS,
+        "FLAIR",
+        {},
+        training=tuple(entries[:training]),
+        validation=tuple(entries[training:]),
+    )
+    datalist.save(folder / "volumes.json")
+    return folder / "volumes.json"
+
+
+def write_patterned_mammograms(folder: Path, training: int = 16, validation: int = 8, size: int = 64) -> Path:
+    """Half discs of smooth waves, other ones for each patient -> path of a datalist without labels."""
+    import SimpleITK
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, columns = np.mgrid[:size, :size]
+    breast = (rows - size / 2) ** 2 + columns**2 < (0.45 * size) ** 2
+    entries = []
+    for number in range(training + validation):
+        pixels = breast * (120 + 30 * _waves(breast.shape, np.random.default_rng(number)))
+        path = folder / f"m{number}.png"
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels.clip(0, 255).astype(np.uint8)), str(path))
+        entries.append(Entry(f"m{number}", f"m{number}", {"MG": str(path)}))
+    datalist = Datalist(
+        "patterned mammograms",
+        "csv",
+        "unlabelled",
+        ("MG",),
+        "MG",
+        {},
+        training=tuple(entries[:training]),
+        validation=tuple(entries[training:]),
+    )
+    datalist.save(folder / "mammograms.json")
+    return folder / "mammograms.json"
+
+
+def _waves(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """A sum of three plane waves of one length, 6 to 24 voxels, between -1 and 1."""
+    places = np.stack(np.mgrid[tuple(slice(0, n) for n in shape)])
+    length, total = rng.uniform(6, 24), np.zeros(shape)
+    for _ in range(3):
+        direction = rng.standard_normal(len(shape))
+        direction *= 2 * np.pi / (length * np.linalg.norm(direction))
+        total += np.sin(np.tensordot(direction, places, 1) + rng.uniform(0, 2 * np.pi)) / 3
+    return total

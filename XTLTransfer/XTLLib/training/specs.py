@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..data.patches import PatchSpec
 
 _SMALLEST_VIEW = 96  # pixels in plane to which a patch is enlarged: three positions of a stride-32 stage
+_SMALLEST_WINDOW = 32  # pixels in plane to which a window is enlarged for a vector of its own: one such position
 _COLOURS = 3
 
 Triple = tuple[float, float, float]
@@ -74,6 +75,7 @@ def window_spec(
         spacing_mm=spacing_mm,
         patch_shape=window,
         out_channels=channels if kind == "reconstruction" else 1,
+        input_scale=max(1.0, _SMALLEST_WINDOW / min(window[1:])) if kind == "projection" else 1.0,
     )
 
 
