@@ -50,7 +50,7 @@ class SegmentationResult:
     uncertainty : float32 on the same grid, the SD of the probability over mirrored views or over the bundles of
         an ensemble; None without them.
     precision : of the arithmetic. notes : what a user has to know of the computation.
-    located_with : name of the tissue segmentation that the lesions' locations were taken from; "" for none.
+    location_rule : what the locations mean, in a sentence; "" when the lesions have none.
     """
 
     probability: Volume
@@ -63,7 +63,7 @@ class SegmentationResult:
     uncertainty: Volume | None = None
     precision: str = "float32"
     notes: tuple[str, ...] = ()
-    located_with: str = ""
+    location_rule: str = ""
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def lesion_columns(table: SegmentationResult | Sequence[Lesion]) -> tuple[Column
     of_result = isinstance(table, SegmentationResult)
     rows = table.lesions if of_result else table
     uncertain = table.uncertainty is not None if of_result else bool(rows)
-    located = bool(table.located_with) if of_result else any(row.location for row in rows)
+    located = bool(table.location_rule) if of_result else any(row.location for row in rows)
     further = [UNCERTAINTY_COLUMN] if uncertain and all(row.uncertainty is not None for row in rows) else []
     return (*LESION_COLUMNS, *further, *([LOCATION_COLUMN] if located else []))
 
@@ -139,7 +139,7 @@ def _parts(table) -> tuple[tuple[Column, ...], Sequence, dict[str, Any]]:
             "minimum_volume_mm3": table.minimum_volume_mm3,
             "connectivity": 26,
             "coordinates": "RAS, mm",
-            **({"located_with": table.located_with} if table.located_with else {}),
+            **({"location_rule": table.location_rule} if table.location_rule else {}),
         }
         return lesion_columns(table), table.lesions, about
     if isinstance(table, ClassificationResult):
