@@ -7,16 +7,11 @@ import math
 import pytest
 import torch
 from torch import nn
+from toy_training import STEPS, ToyTask, stop_after, toy_engine
 from XTLLib.errors import Cancelled, InputError, XTLError
 from XTLLib.progress import Progress
 from XTLLib.training.checkpoint import Checkpoint
-from XTLLib.training.engine import Engine
-from XTLLib.training.seeds import generator, torch_seeded
 from XTLLib.training.statistics import refresh_statistics
-from XTLLib.training.task import Validation
-from XTLLib.transfer.training import WindowTraining
-
-STEPS = 40
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -28,69 +23,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-class ToyNetwork(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(4, 1))
-
-    def forward(self, x):
-        return self.head(self.backbone(x).mean((2, 3)))
-
-    def parameter_groups(self):
-        return {"encoder": list(self.backbone.parameters()), "head": list(self.head.parameters())}
-
-
-class ToyTask:
-    """Images with or without a bright row; validation returns the figures it is given."""
-
-    metric, validations, steps = "validation AUC", 4, STEPS
-
-    def __init__(self, figures=(), loss_scale: float = 1.0) -> None:
-        self.figures, self.can_validate, self._scale = list(figures), bool(figures), loss_scale
-        self.seen: list[torch.Tensor] = []
-
-    def batch(self, step):
-        rng = generator(0, "toy", step)
-        images = torch.from_numpy(rng.standard_normal((8, 1, 6, 6)).astype("float32"))
-        images[::2, :, 2] += 6
-        return images, torch.tensor([[1.0], [0.0]] * 4)
-
-    def loss(self, logits, targets):
-        return self._scale * nn.functional.binary_cross_entropy_with_logits(logits, targets)
-
-    def validate(self, network):
-        assert not network.training
-        self.seen.append(network.head[1].weight.detach().clone())
-        figure = self.figures[len(self.seen) - 1]
-        return Validation(figure, 1 - figure)
-
-
-def engine(tmp_path, task, progress=None, key="toy", **training) -> Engine:
-    tmp_path.mkdir(exist_ok=True)
-    with torch_seeded(0, "toy"):
-        network = ToyNetwork()
-    settings = WindowTraining(**{"steps": STEPS, "learning_rate": 0.05, "encoder_rate": 0.5, **training})
-    return Engine(
-        network,
-        task,
-        settings,
-        seed=0,
-        folder=tmp_path,
-        key=key,
-        device=torch.device("cpu"),
-        progress=progress or Progress(),
-        title="toy",
-    )
-
-
-def stop_after(reports: int) -> Progress:
-    count = iter(range(10**6))
-    return Progress(None, lambda: next(count) >= reports)
-
-
 def test_the_loss_falls_and_the_log_tells(tmp_path):
-    fit = engine(tmp_path, ToyTask()).run(resume=False)
+    fit = toy_engine(tmp_path, ToyTask()).run(resume=False)
     assert fit.last_loss < 0.5 * fit.first_loss and fit.steps == STEPS
     lines = (tmp_path / "log.tsv").read_text().splitlines()
     assert lines[0] == "step\tloss\tlearning_rate\tvalidation AUC\tvalidation loss"
@@ -99,7 +33,7 @@ def test_the_loss_falls_and_the_log_tells(tmp_path):
 
 def test_the_best_weights_are_kept_and_the_later_of_equals(tmp_path):
     task = ToyTask([0.5, 0.8, 0.8, 0.6])
-    subject = engine(tmp_path, task)
+    subject = toy_engine(tmp_path, task)
     fit = subject.run(resume=False)
     assert (fit.best_metric, fit.best_step) == (0.8, 30)
     assert torch.equal(subject._network.head[1].weight, task.seen[2])
@@ -109,14 +43,14 @@ def test_the_best_weights_are_kept_and_the_later_of_equals(tmp_path):
 @pytest.mark.parametrize("figures", [(), (0.5, 0.9, 0.7, 0.6)])
 @pytest.mark.parametrize("stop", [3, 10, 25])
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, figures, stop):
-    whole = engine(tmp_path / "whole", ToyTask(figures))
+    whole = toy_engine(tmp_path / "whole", ToyTask(figures))
     whole.run(resume=False)
     with pytest.raises(Cancelled):
-        engine(tmp_path / "parts", ToyTask(figures), stop_after(stop)).run(resume=False)
+        toy_engine(tmp_path / "parts", ToyTask(figures), stop_after(stop)).run(resume=False)
     torch.manual_seed(123)  # nothing may depend on the global random state
     resumed_task = ToyTask(figures)
     resumed_task.seen = [torch.zeros(1)] * sum(stop + 1 >= n for n in (10, 20, 30, 40))
-    resumed = engine(tmp_path / "parts", resumed_task)
+    resumed = toy_engine(tmp_path / "parts", resumed_task)
     resumed.run(resume=True)
     for name, value in whole._network.state_dict().items():
         assert torch.equal(value, resumed._network.state_dict()[name]), name
@@ -125,11 +59,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, figures, stop):
 
 def test_the_checkpoint_is_plain_data_of_this_stage(tmp_path):
     with pytest.raises(Cancelled):
-        engine(tmp_path, ToyTask(), stop_after(4)).run(resume=False)
+        toy_engine(tmp_path, ToyTask(), stop_after(4)).run(resume=False)
     content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert content["step"] == 5
     with pytest.raises(InputError, match="belongs to another stage"):
-        engine(tmp_path, ToyTask(), key="other").run(resume=True)
+        toy_engine(tmp_path, ToyTask(), key="other").run(resume=True)
     (tmp_path / "checkpoint.pt").write_bytes(b"cut off")
     with pytest.raises(InputError, match=r"checkpoint\.pt cannot be read"):
         Checkpoint.load(tmp_path / "checkpoint.pt", "toy")
@@ -137,25 +71,25 @@ def test_the_checkpoint_is_plain_data_of_this_stage(tmp_path):
 
 def test_a_loss_that_is_no_number_is_an_error_with_a_remedy(tmp_path):
     with pytest.raises(XTLError, match=r"no longer a number after 1 steps.*Lower learning_rate"):
-        engine(tmp_path, ToyTask(loss_scale=math.inf)).run(resume=False)
+        toy_engine(tmp_path, ToyTask(loss_scale=math.inf)).run(resume=False)
 
 
 def test_training_leaves_the_global_random_state_alone(tmp_path):
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    engine(tmp_path, ToyTask([0.5] * 4)).run(resume=False)
+    toy_engine(tmp_path, ToyTask([0.5] * 4)).run(resume=False)
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_progress_goes_from_step_to_step_with_figures(tmp_path):
     events = []
-    engine(tmp_path, ToyTask([0.1, 0.9, 0.2, 0.3]), Progress(events.append)).run(resume=False)
+    toy_engine(tmp_path, ToyTask([0.1, 0.9, 0.2, 0.3]), Progress(events.append)).run(resume=False)
     assert [event.fraction for event in events] == pytest.approx([(n + 1) / STEPS for n in range(STEPS)])
     assert events[-1].figures["validation AUC"] == 0.9 and "loss" in events[-1].figures
 
 
 def test_an_encoder_with_rate_0_stays_as_it_came(tmp_path):
-    subject = engine(tmp_path, ToyTask(), encoder_rate=0)
+    subject = toy_engine(tmp_path, ToyTask(), encoder_rate=0)
     before = {name: p.clone() for name, p in subject._network.named_parameters()}
     subject.run(resume=False)
     same = {name for name, p in subject._network.named_parameters() if torch.equal(p, before[name])}
