@@ -26,8 +26,9 @@ from XTLLib.training.carried_decoder import carry_decoder
 from XTLLib.training.run import run_chain
 from XTLLib.training.run_folder import load_datalists
 from XTLLib.training.stages import PreparedStage, prepare_stage
-from XTLLib.transfer.chain import Chain, chain_from_dict
+from XTLLib.transfer.chain import Chain, chain_from_dict, load_chain
 
+CHAINS = Path(__file__).resolve().parents[2] / "Resources" / "Chains"
 CONVERSIONS = ("inflate", "centre-slice", "acs", "soft-acs", "mean-acs", "slice-stack", "slice-encoder")
 
 
@@ -247,6 +248,29 @@ def test_a_decoder_of_another_network_is_refused(lists):
     state["output.weight"] = state["output.weight"].repeat(2, 1, 1, 1, 1)
     with pytest.raises(InputError, match=r"does not fit this stage \(output.weight\). Set decoder to new"):
         carry_decoder(network.decoder, state, "mean")
+
+
+# --- examples -----------------------------------------------------------------------------------------
+
+
+def test_the_example_chains_cover_all_sources_before_one_target(monkeypatch):
+    monkeypatch.setenv("XTL_DATA", "/data")
+    chains = [load_chain(path) for path in sorted(CHAINS.glob("ms-from-*.yaml"))]
+    chains += [load_chain(CHAINS / f"{name}.yaml") for name in ("tl-ms", "xtl-ms")]
+    sources = {getattr(one.stages[-2], "task", None) for one in chains}
+    assert sources == {
+        None,
+        "mammogram-classification",
+        "mammogram-segmentation",
+        "self-supervised",
+        "segmentation",
+        "classification",
+    }
+    images = {stage.images for one in chains for stage in one.intermediates if stage.task == "self-supervised"}
+    assert images == {"mammograms", "slices", "volumes"}
+    fresh = [one.target.model_copy(update={"decoder": "new"}) for one in chains]
+    assert all(Path(one.datalist).name == "open_ms.json" for one in fresh)
+    assert len({one.model_dump_json(exclude={"datalist"}) for one in fresh}) == 1
 
 
 # --- conversions and initialisations ------------------------------------------------------------------
