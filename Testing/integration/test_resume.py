@@ -104,7 +104,7 @@ def whole(chain, tmp_path_factory) -> Path:
 
 
 def drafts(out: Path) -> list[Path]:
-    return list(out.glob("stages/*/.*.part.*"))
+    return list(out.glob("stages/*/.*.xtl-part.*"))
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:
@@ -118,10 +118,12 @@ def wait_for(condition, process: subprocess.Popen) -> None:
 def test_killed_at_any_moment_it_ends_in_the_same_weights(chain, whole, tmp_path):
     out, draw = tmp_path / "out", random.Random(7)
     target = out / "stages" / "02-target"
+    out.mkdir()
+    (out / ".1.xtl-part.chain.json").write_text('{"name": "xt')  # killed before anything was there
     moments = (
         lambda: (out / "chain.json").exists(),  # nothing but the beginning
         lambda: bool(drafts(out)),  # while a checkpoint is written
-        lambda: (target / "checkpoint.pt").exists() and any(target.glob(".*.part.checkpoint.pt")),
+        lambda: (target / "checkpoint.pt").exists() and any(target.glob(".*.xtl-part.checkpoint.pt")),
     )
     killed_in_writing = 0
     for number, moment in enumerate(moments):

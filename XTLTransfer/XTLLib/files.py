@@ -14,7 +14,7 @@ from pathlib import Path
 from .errors import InputError, XTLError
 
 _MARKER = ".xtl-output"
-_DRAFT, _DRAFT_FOLDER = ".part.", ".part"  # within the name of a draft, at the end of one
+_DRAFT, _DRAFT_FOLDER = ".xtl-part.", ".xtl-part"  # within the name of a draft, at the end of one
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

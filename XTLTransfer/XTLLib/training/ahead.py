@@ -20,7 +20,10 @@ _MOST_THREADS = 8
 
 def threads_beside(device: torch.device) -> int:
     """How many threads prepare batches: one beside a CPU that computes, as many as cores are idle beside a GPU."""
-    return 1 if device.type == "cpu" else max(1, min(_MOST_THREADS, (os.cpu_count() or 1) - 1))
+    if device.type == "cpu":
+        return 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # that torchrun started on this machine
+    return max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // processes - 1))
 
 
 @contextmanager

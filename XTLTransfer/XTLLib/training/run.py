@@ -35,6 +35,7 @@ from .seeds import derive
 from .specs import conversion_of
 from .stage_folder import StageFolder
 from .stages import PreparedStage, calibrate, prepare_stage
+from .task import require_validation
 from .travelling import Travelling, network_again
 
 if TYPE_CHECKING:
@@ -255,6 +256,7 @@ class _Runner:
             progress=progress.part(0, _READING_SHARE),
             decoder=incoming.decoder,
         )
+        require_validation(prepared.task, prepared.training)
         engine = Engine(
             prepared.network,
             prepared.task,

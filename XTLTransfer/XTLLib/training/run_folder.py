@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data.datalist import Datalist
 from ..errors import InputError
-from ..files import atomic_file
+from ..files import atomic_file, remove_drafts
 from ..transfer.chain import Chain
 from ..transfer.provenance import ChainRecord, configuration_of
 from .fitness import require_fit
@@ -47,6 +47,8 @@ class RunFolder:
         if path.is_file():
             raise InputError(f"the output folder {path} is a file", "Name a folder")
         begun = path / "chain.json"
+        if resume and path.is_dir():
+            remove_drafts(path)  # of a run that was killed
         if path.is_dir() and any(path.iterdir()):
             if not begun.is_file():
                 raise InputError(f"the output folder {path} holds files, but no chain", "Name a new or an empty folder")
