@@ -80,10 +80,15 @@ def inference_config(
 
 
 def preparation_to_dict(preparation: Preparation) -> dict[str, Any]:
-    """A Preparation as JSON-able data."""
+    """A Preparation as JSON-able data. What later versions added is there only when it is used."""
     spacing = preparation.spacing_mm
-    return {
+    values = {
         "channels": list(preparation.channels),
         "reference": preparation.reference,
         "spacing_mm": None if spacing is None else list(spacing),
     }
+    if preparation.optional:
+        values["optional"] = list(preparation.optional)
+    if preparation.bias_correction:
+        values["bias_correction"] = True
+    return values

@@ -159,7 +159,8 @@ def _bundle(path: Path, described: dict, metadata: dict, provenance: dict) -> Bu
 
 
 def _preparation(values: Mapping[str, Any]) -> Preparation:
-    wrong = sorted(set(values) ^ {field.name for field in fields(Preparation)})
+    needed = {"channels", "reference", "spacing_mm"}
+    wrong = sorted((set(values) - {field.name for field in fields(Preparation)}) | (needed - set(values)))
     if wrong:
         raise InputError(f"the preparation has a key too many or too few: {', '.join(wrong)}", _REMEDY)
     return Preparation(**values)

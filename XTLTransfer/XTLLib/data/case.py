@@ -41,6 +41,7 @@ class Case:
     reference : the channel whose grid carries the results.
     mask : lesion mask, when known, on its own grid.
     findings : marked points, for classification.
+    brain : brain mask, when given, on its own grid: lesions are reported within it only.
     """
 
     patient: str
@@ -48,6 +49,7 @@ class Case:
     reference: str
     mask: Volume | None = None
     findings: tuple[Finding, ...] = field(default=())
+    brain: Volume | None = None
 
     def __post_init__(self) -> None:
         if self.reference not in self.channels:
@@ -61,21 +63,24 @@ class Case:
         """The grid of the reference channel, on which results are given."""
         return self.channels[self.reference].grid
 
-    def require_channels(self, names: tuple[str, ...]) -> None:
-        """Raise InputError unless every channel is there, finite, and overlaps the reference in space."""
-        missing = [name for name in names if name not in self.channels]
+    def require_channels(self, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
+        """Raise InputError unless every channel is there, finite, and overlaps the reference in space.
+
+        Those of ``optional`` may be missing.
+        """
+        missing = [name for name in names if name not in self.channels and name not in optional]
         if missing:
             raise InputError(
                 f"channel {', '.join(missing)} is missing (given: {', '.join(self.channels)}; "
-                f"needed: {', '.join(names)})",
+                f"needed: {', '.join(name for name in names if name not in optional)})",
                 f"Add a volume for {', '.join(missing)}",
             )
-        for name in names:
+        for name in (name for name in names if name in self.channels):
             volume = self.channels[name].require_finite()
             overlap = self.grid.overlap_with(volume.grid)
             if overlap < MINIMUM_OVERLAP:
                 raise InputError(
                     f"{volume.name} ({name}) covers only {overlap:.0%} of the reference "
                     f"{self.channels[self.reference].name} ({self.reference}) in patient space",
-                    "Check that both belong to one examination, or register them first",
+                    "Check that both belong to one examination; register them if they do (--register)",
                 )

@@ -35,6 +35,8 @@ class Slice:
     spacing_mm : pixel spacing along a row (x) and down a column (y).
     thickness_mm : nominal, used when there is only one slice.
     b_value : s/mm², None where nothing tells it.
+    frame_of_reference : UID of the coordinate system, "" where the header has none.
+    series_number, series_description : as the scanner's console shows them, "" where the header has none.
     """
 
     path: Path
@@ -46,14 +48,19 @@ class Slice:
     spacing_mm: tuple[float, float]
     thickness_mm: float
     b_value: float | None
+    frame_of_reference: str = ""
+    series_number: str = ""
+    series_description: str = ""
 
     @property
     def normal(self) -> np.ndarray:
         return np.cross(self.rows, self.columns)
 
 
-def read_series_folder(folder: str | os.PathLike, b_value: float | None = None) -> Volume:
-    """Read the one DICOM series in a folder.
+def read_series_folder(
+    folder: str | os.PathLike, b_value: float | None = None, series_number: str | None = None
+) -> Volume:
+    """Read the one DICOM series in a folder, or of several that with a series number.
 
     Slices are put in order by their position along the slice normal. The rescale slope and intercept of
     each file are applied (float32 then, else the stored integers). Of a diffusion series with several
@@ -64,9 +71,13 @@ def read_series_folder(folder: str | os.PathLike, b_value: float | None = None) 
     InputError : no DICOM in the folder; a file unreadable, truncated or multi-frame; several series;
         slices of different size or orientation; a slice missing, twice or off the line; no such b-value.
     """
-    slices = _one_volume(series_slices(folder), Path(folder), b_value)
+    slices = series_slices(folder)
+    name = str(folder)
+    if series_number is not None:
+        slices, name = _with_number(slices, Path(folder), series_number), f"{folder}#{series_number}"
+    slices = _one_volume(slices, Path(folder), b_value)
     grid = _grid_of(slices)
-    return Volume(np.stack([_read_pixels(one) for one in slices]), grid, str(folder))
+    return Volume(np.stack([_read_pixels(one) for one in slices]), grid, name, slices[0].frame_of_reference)
 
 
 def series_grid(folder: str | os.PathLike, b_value: float | None = None) -> Grid:
@@ -134,6 +145,9 @@ def _read_header(path: Path) -> Slice:
             spacing_mm=(along, down),
             thickness_mm=float(dataset.get("SpacingBetweenSlices") or dataset.get("SliceThickness") or 1),
             b_value=b_value_of(dataset),
+            frame_of_reference=str(dataset.get("FrameOfReferenceUID") or ""),
+            series_number=str(dataset.get("SeriesNumber") or ""),
+            series_description=str(dataset.get("SeriesDescription") or ""),
         )
     except InputError:
         raise
@@ -145,13 +159,36 @@ def _read_header(path: Path) -> Slice:
         raise InputError(f"the DICOM file {path} cannot be read ({type(error).__name__})", _REMEDY) from error
 
 
+def _with_number(slices: list[Slice], folder: Path, number: str) -> list[Slice]:
+    chosen = [one for one in slices if one.series_number == number]
+    if not chosen:
+        raise InputError(f"{folder} holds no DICOM series {number} (it holds {_series_in(slices)})", "Name one of them")
+    return chosen
+
+
+def _series_in(slices: list[Slice]) -> str:
+    """The series of some slices, in words: number, description, count of files."""
+    series: dict[str, list[Slice]] = {}
+    for one in slices:
+        series.setdefault(one.series_uid, []).append(one)
+    ordered = sorted(series.values(), key=lambda s: (not s[0].series_number.isdigit(), s[0].series_number.zfill(9)))
+    return ", ".join(
+        f"{s[0].series_number or s[0].path.name} ({(s[0].series_description or 'no description')[:40]}, {len(s)} files)"
+        for s in ordered
+    )
+
+
 def _one_volume(slices: list[Slice], folder: Path, b_value: float | None) -> list[Slice]:
     """The slices of one volume in order along the normal, or InputError saying what is wrong with them."""
     first = slices[0]
     for other in slices[1:]:
         if other.series_uid != first.series_uid:
+            numbers = {one.series_number for one in slices}
+            known = len(numbers) == len({one.series_uid for one in slices}) and "" not in numbers
+            choose = f"Name the one that is meant by its number, for example {folder}#{first.series_number}, or put"
             raise InputError(
-                f"the folder {folder} holds more than one DICOM series", "Put each series into its own folder"
+                f"the folder {folder} holds more than one DICOM series: {_series_in(slices)}",
+                f"{choose if known else 'Put'} each series into its own folder",
             )
         orientation = max(np.abs(other.rows - first.rows).max(), np.abs(other.columns - first.columns).max())
         spacing = np.abs(np.subtract(other.spacing_mm, first.spacing_mm)).max()
@@ -187,6 +224,7 @@ def _grid_of(slices: list[Slice]) -> Grid:
 def _check_gaps(slices: list[Slice]) -> None:
     moves = np.diff([one.position_lps for one in slices], axis=0)
     gaps = moves @ slices[0].normal
+    _check_images_per_position(slices, gaps)
     typical = float(np.median(gaps))
     for index, gap in enumerate(gaps):
         before, after = slices[index].path, slices[index + 1].path
@@ -200,8 +238,24 @@ def _check_gaps(slices: list[Slice]) -> None:
             )
     sideways = moves - np.outer(gaps, slices[0].normal)
     if np.abs(sideways).max() > _SHEAR_TOLERANCE_MM:
+        tilt = np.degrees(np.arctan2(np.linalg.norm(sideways, axis=1).max(), typical))
         raise InputError(
-            f"the slices in {slices[0].path.parent} are not stacked at right angles", "Resample the series first"
+            f"the slices in {slices[0].path.parent} are not stacked at right angles (sheared by {tilt:.0f} degrees, "
+            "as by a tilted gantry)",
+            "Resample the series onto a rectangular grid first, for example when Slicer loads it (Acquisition "
+            "geometry regularization)",
+        )
+
+
+def _check_images_per_position(slices: list[Slice], gaps: np.ndarray) -> None:
+    """Raise InputError when every position has the same number of images, more than one: not one volume."""
+    starts = np.flatnonzero(np.r_[True, gaps >= _SAME_POSITION_MM, True])
+    counts = np.diff(starts)
+    if counts.min() == counts.max() > 1:
+        raise InputError(
+            f"the series in {slices[0].path.parent} holds {counts[0]} images at each of its {len(counts)} slice "
+            "positions: a time series, several echoes, or magnitude and phase",
+            "Export the one that is meant alone",
         )
 
 

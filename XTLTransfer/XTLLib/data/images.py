@@ -74,20 +74,35 @@ def require_foreground(mask: Volume) -> Volume:
 
 
 def read_image(path: str | os.PathLike) -> Volume:
-    """Read an image file, or a folder that holds one DICOM series (of several b-values, the highest)."""
-    if Path(path).is_dir():
+    """Read an image file, or a folder that holds one DICOM series (of several b-values, the highest).
+
+    Of a folder with several series, ``folder#4`` is the one with the series number 4.
+    """
+    folder, mark, number = os.fspath(path).rpartition("#")
+    chosen = bool(mark) and not Path(path).exists() and Path(folder).is_dir()
+    if chosen or Path(path).is_dir():
         from .dicom import read_series_folder
 
-        return read_series_folder(path)
+        return read_series_folder(folder, series_number=number) if chosen else read_series_folder(path)
     return read_volume(path)
 
 
 def _require_scalar_3d(reader, path: Path) -> None:
     size, components = reader.GetSize(), reader.GetNumberOfComponents()
-    if len(size) < 3 or any(count > 1 for count in size[3:]) or len(size) > 4 or components != 1:
+    what = f"the image file {path} is not a scalar 3D image"
+    if components != 1:
         raise InputError(
-            f"the image file {path} is not a scalar 3D image ({len(size)}D, {components} values a voxel)",
+            f"{what} ({len(size)}D, {components} values a voxel, as a colour image has)",
             "Give one volume with one value a voxel",
+        )
+    if len(size) < 3:
+        raise InputError(
+            f"{what} ({len(size)}D: a single slice)", "Give the whole volume; of a DICOM series, name its folder"
+        )
+    if any(count > 1 for count in size[3:]) or len(size) > 4:
+        volumes = int(np.prod(size[3:]))
+        raise InputError(
+            f"{what} ({len(size)}D: {volumes} volumes, as a time series has)", "Give one of its volumes as a file"
         )
 
 

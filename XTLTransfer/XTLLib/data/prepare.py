@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..errors import InputError
+from .bias_field import remove_bias
 from .case import Case
 from .geometry import Grid
 from .volume import Volume, resample
@@ -26,20 +27,31 @@ class Preparation:
     channels : names in the order of the network's input channels.
     reference : the channel whose grid defines the working grid.
     spacing_mm : working spacing along the axes nearest to L, P, S; None keeps the reference's own.
+    optional : channels that the network has learned to do without; a missing one is 0, its mean, everywhere.
+    bias_correction : the bias field of every channel is taken out by N4 (see bias_field) before normalisation.
     """
 
     channels: tuple[str, ...]
     reference: str
     spacing_mm: tuple[float, float, float] | None = None
+    optional: tuple[str, ...] = ()
+    bias_correction: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
+        object.__setattr__(self, "optional", tuple(self.optional))
         if self.spacing_mm is not None:
             object.__setattr__(self, "spacing_mm", tuple(float(s) for s in self.spacing_mm))
         if self.reference not in self.channels:
             raise InputError(
                 f"the reference channel {self.reference} is not among the channels {self.channels}",
                 "Name one of the channels as the reference",
+            )
+        wrong = [name for name in self.optional if name not in self.channels or name == self.reference]
+        if wrong:
+            raise InputError(
+                f"{', '.join(wrong)} cannot be optional: only channels other than the reference can",
+                "Name channels of the network that are not its reference",
             )
 
     def working_grid(self, reference: Grid) -> Grid:
@@ -52,20 +64,39 @@ class Preparation:
     def __call__(self, case: Case) -> PreparedCase:
         """Resample the channels in patient space to the working grid and normalise their intensities.
 
-        Raises InputError when a channel is missing, holds NaN or does not overlap the reference.
+        Raises InputError when a channel is missing (other than an optional one), holds NaN or does not overlap
+        the reference, or when the reference is a single slice or empty.
         """
-        case.require_channels(self.channels)
-        grid = self.working_grid(case.channels[self.reference].grid)
-        stack = np.stack([resample(case.channels[name], grid).array for name in self.channels]).astype(np.float32)
+        case.require_channels(self.channels, self.optional)
+        reference = case.channels[self.reference]
+        if min(reference.grid.shape) < 2:
+            raise InputError(
+                f"{reference.name} ({self.reference}) is a single slice",
+                "Give the whole volume; of a DICOM series, name its folder",
+            )
+        grid = self.working_grid(reference.grid)
+        there = [name for name in self.channels if name in case.channels]
+        stack = np.zeros((len(self.channels), *grid.shape), dtype=np.float32)
+        for name in there:
+            stack[self.channels.index(name)] = resample(case.channels[name], grid).array
         foreground = find_foreground(stack)
         if not foreground.any():
             raise InputError(
-                f"{case.channels[self.reference].name} holds no foreground: all its voxels are alike",
+                f"{reference.name} holds no foreground: all its voxels are alike",
                 "Check that the right image was chosen",
             )
-        for channel in stack:
+        for name in there:
+            channel = stack[self.channels.index(name)]
+            if self.bias_correction:
+                remove_bias(channel, foreground, grid.spacing_mm)
             normalise(channel, foreground)
-        return PreparedCase(stack, foreground, grid, case.channels[self.reference].grid)
+        missing = [name for name in self.channels if name not in there]
+        notes = []
+        if missing:
+            notes.append(f"Without {', '.join(missing)}: the model can do without, and may find less")
+        if self.bias_correction:
+            notes.append("The images' bias field was corrected (N4)")
+        return PreparedCase(stack, foreground, grid, reference.grid, tuple(notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +108,14 @@ class PreparedCase:
     image : float32 (C, K, J, I) on ``grid``: about zero mean and unit SD in the foreground, 0 outside.
     foreground : bool (K, J, I).
     grid : working grid. reference_grid : where results are given.
+    notes : what a user has to know of the preparation.
     """
 
     image: np.ndarray
     foreground: np.ndarray
     grid: Grid
     reference_grid: Grid
+    notes: tuple[str, ...] = field(default=())
 
     def on_reference_grid(self, array: np.ndarray, name: str = "probability") -> Volume:
         """A float map (K, J, I) on the working grid, resampled linearly to the reference grid."""

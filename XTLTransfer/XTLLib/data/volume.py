@@ -22,11 +22,14 @@ class Volume:
     array : (K, J, I) values, indexed [k, j, i].
     grid : where the voxels lie.
     name : what to call it in messages: a file's path or a node's name.
+    frame_of_reference : DICOM UID of the coordinate system in which the scanner placed the image; "" when
+        nothing tells it. Two images of one UID lie as the scanner saw them.
     """
 
     array: np.ndarray
     grid: Grid
     name: str = "volume"
+    frame_of_reference: str = ""
 
     def __post_init__(self) -> None:
         if tuple(self.array.shape) != self.grid.shape:

@@ -34,7 +34,9 @@ class PrepareCase:
         self.preparation = preparation
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        case = _read_case(item["volumes"], self.preparation.reference)
+        optional = self.preparation.optional
+        volumes = {name: path for name, path in item["volumes"].items() if name not in optional or Path(path).exists()}
+        case = _read_case(volumes, self.preparation.reference)
         return {**item, "case": case, "prepared": self.preparation(case)}
 
 
