@@ -1,0 +1,241 @@
+"""DICOM SEG: read back by pydicom and highdicom, in patient space."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from dicom_series import SHAPE, series_array, write_series
+from XTLLib.data.case import Case, Finding
+from XTLLib.data.dicom import read_series_folder
+from XTLLib.data.geometry import LPS_TO_RAS, Grid
+from XTLLib.data.volume import Volume
+from XTLLib.errors import InputError, MissingPackageError
+from XTLLib.inference.classify import rated_case
+from XTLLib.inference.dicom_seg import dicom_series_of, write_dicom_seg
+from XTLLib.inference.lesions import find_lesions
+from XTLLib.inference.results import SegmentationResult
+
+hd = pytest.importorskip("highdicom")
+
+TAGS = {
+    "FrameOfReferenceUID": "1.2.826.0.1.3680043.8.498.1",
+    "PatientID": "SECRET-ID",
+    "PatientBirthDate": "19700101",
+    "StudyDate": "20200202",
+    "AccessionNumber": "SECRET-A",
+}
+
+
+def result_of(folder, volume: Volume | None = None) -> SegmentationResult:
+    """Two lesions, in slices 1-2 and 3, on the grid on which the series was read, or on another of its voxels."""
+    volume = volume or read_series_folder(folder)
+    upright = np.zeros(SHAPE, np.float32)
+    upright[1:3, 2:5, 3:7] = 0.9
+    upright[3, 6:8, 1] = 0.8
+    points = read_series_folder(folder).grid.index_to_ras(np.argwhere(upright > 0)[:, ::-1])
+    probability = np.zeros(volume.grid.shape, np.float32)
+    i, j, k = np.rint(volume.grid.ras_to_index(points)).astype(int).T
+    probability[k, j, i] = upright[upright > 0]
+    map_ = Volume(probability, volume.grid, "probability")
+    label, lesions = find_lesions(map_, 0.5)
+    case = Case("p", {"FLAIR": Volume(volume.array, volume.grid, str(folder))}, "FLAIR")
+    return SegmentationResult(map_, label, lesions, 0.5, case, "a bundle")
+
+
+def world_points(dataset) -> dict[int, np.ndarray]:
+    """Segment number -> world positions (RAS mm, sorted) of its voxels, from what pydicom reads alone."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    rows, columns = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float).reshape(2, 3)
+    down, along = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+    frames = dataset.pixel_array.reshape(int(dataset.NumberOfFrames), dataset.Rows, dataset.Columns)
+    found: dict[int, list[np.ndarray]] = {}
+    for frame, about in zip(frames, dataset.PerFrameFunctionalGroupsSequence):
+        identified = about if "SegmentIdentificationSequence" in about else shared  # there, when it is one segment
+        number = identified.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        origin = np.array(about.PlanePositionSequence[0].ImagePositionPatient, float)
+        row, column = np.nonzero(frame)
+        lps = origin + np.outer(column, rows) * along + np.outer(row, columns) * down
+        found.setdefault(number, []).append(lps @ LPS_TO_RAS[:3, :3])
+    return {number: ordered(np.concatenate(parts)) for number, parts in found.items()}
+
+
+def ordered(points: np.ndarray) -> np.ndarray:
+    return points[np.lexsort(np.round(points, 2).T)]
+
+
+def lesion_points(result, value: int) -> np.ndarray:
+    return ordered(result.label.grid.index_to_ras(np.argwhere(result.label.array == value)[:, ::-1]))
+
+
+@pytest.fixture(params=["as stored", "reversed", "other axes", "left-handed"])
+def result(request, tmp_path):
+    """A result on an oblique series, on grids as different readers give them."""
+    positions = np.arange(SHAPE[0]) * 3.0
+    write_series(
+        tmp_path / "series", series_array(), positions_mm=positions[:: -1 if "rev" in request.param else 1], **TAGS
+    )
+    volume = read_series_folder(tmp_path / "series")
+    if request.param == "other axes":
+        affine = volume.grid.ijk_to_ras[:, [2, 0, 1, 3]]
+        array = np.moveaxis(volume.array, 0, 2)  # i runs along the normal
+        volume = Volume(array, Grid(array.shape, affine))
+    elif request.param == "left-handed":
+        affine = volume.grid.ijk_to_ras.copy()
+        affine[:3, 3] += affine[:3, 2] * (SHAPE[0] - 1)
+        affine[:3, 2] *= -1
+        volume = Volume(volume.array[::-1], Grid(SHAPE, affine))
+    return result_of(tmp_path / "series", volume)
+
+
+def test_the_voxels_are_those_of_the_lesions_in_patient_space(result, tmp_path):
+    import pydicom
+
+    dataset = pydicom.dcmread(write_dicom_seg(result, tmp_path / "s.dcm"))
+    assert dataset.SOPClassUID == pydicom.uid.SegmentationStorage and dataset.Modality == "SEG"
+    found = world_points(dataset)
+    assert set(found) == {1, 2}
+    for lesion in result.lesions:
+        np.testing.assert_allclose(found[lesion.identifier], lesion_points(result, lesion.identifier), atol=1e-3)
+
+
+def test_highdicom_reads_the_same_slice_by_slice(result, tmp_path):
+    import pydicom
+
+    series = tmp_path / "series"
+    read = hd.seg.segread(write_dicom_seg(result, tmp_path / "s.dcm"))
+    plain = read_series_folder(series)
+    headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in sorted(series.iterdir())]
+    masks = read.get_pixels_by_source_instance(
+        [h.SOPInstanceUID for h in headers], combine_segments=True, assert_missing_frames_are_empty=True
+    )
+    for header, mask in zip(headers, masks):
+        ras = LPS_TO_RAS[:3, :3] @ np.array(header.ImagePositionPatient, float)
+        k = round(float(plain.grid.ras_to_index(ras)[2]))
+        expected = np.zeros(SHAPE[1:], int)
+        if k in (1, 2):
+            expected[2:5, 3:7] = 1
+        elif k == 3:
+            expected[6:8, 1] = 2
+        np.testing.assert_array_equal(mask, expected)
+
+
+def test_segments_are_coded_and_the_patient_is_that_of_the_series(tmp_path):
+    import pydicom
+
+    write_series(tmp_path / "series", series_array(), **TAGS)
+    result = result_of(tmp_path / "series")
+    colors = [(0.9, 0.29, 0.23), (0.1, 0.6, 0.9)]
+    dataset = pydicom.dcmread(write_dicom_seg(result, tmp_path / "s.dcm", colors=colors))
+    source = pydicom.dcmread(next((tmp_path / "series").iterdir()))
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber", "StudyDate"):
+        assert dataset[keyword].value == source[keyword].value
+    assert dataset.FrameOfReferenceUID == TAGS["FrameOfReferenceUID"]
+    assert dataset.SeriesInstanceUID != source.SeriesInstanceUID and dataset.SegmentationType == "BINARY"
+    referenced = {
+        one.ReferencedSOPInstanceUID
+        for series in dataset.ReferencedSeriesSequence
+        for one in series.ReferencedInstanceSequence
+    }
+    assert referenced == {pydicom.dcmread(file).SOPInstanceUID for file in (tmp_path / "series").iterdir()}
+    for number, (segment, color) in enumerate(zip(dataset.SegmentSequence, colors), start=1):
+        assert (segment.SegmentNumber, segment.SegmentLabel) == (number, f"MS lesion {number}")
+        for sequence, value in (
+            (segment.SegmentedPropertyCategoryCodeSequence, "49755003"),
+            (segment.SegmentedPropertyTypeCodeSequence, "52988006"),
+            (segment.AnatomicRegionSequence, "12738006"),
+        ):
+            assert (sequence[0].CodeValue, sequence[0].CodingSchemeDesignator) == (value, "SCT")
+        assert segment.SegmentAlgorithmType == "AUTOMATIC" and "a bundle" in segment.SegmentAlgorithmName
+        shown = hd.color.CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue).to_rgb(clip=True)
+        np.testing.assert_allclose(shown, np.multiply(color, 255), atol=2)
+
+
+def test_all_lesions_can_be_one_segment(tmp_path):
+    import pydicom
+
+    write_series(tmp_path / "series", series_array(), **TAGS)
+    result = result_of(tmp_path / "series")
+    dataset = pydicom.dcmread(write_dicom_seg(result, tmp_path / "s.dcm", segment_per_lesion=False))
+    (points,) = world_points(dataset).values()
+    np.testing.assert_allclose(points, ordered(np.concatenate([lesion_points(result, n) for n in (1, 2)])), atol=1e-3)
+
+
+def test_findings_are_segments_of_the_prostate(tmp_path):
+    import pydicom
+
+    write_series(tmp_path / "series", series_array(), **TAGS)
+    volume = read_series_folder(tmp_path / "series")
+    places = [tuple(volume.grid.index_to_ras(ijk).tolist()) for ijk in ((4, 3, 2), (8, 6, 4))]
+    findings = tuple(Finding(name, place, "PZ") for name, place in zip("12", places))
+    rated = rated_case(Case("p", {"T2W": volume}, "T2W", findings=findings), np.array([0.25, 0.75]), "rater")
+    dataset = pydicom.dcmread(write_dicom_seg(rated, tmp_path / "s.dcm"))
+    assert [segment.SegmentLabel for segment in dataset.SegmentSequence] == ["finding 1: 0.25", "finding 2: 0.75"]
+    assert dataset.SegmentSequence[0].AnatomicRegionSequence[0].CodeMeaning == "Prostate"
+    found = world_points(dataset)
+    for rated_finding in rated.findings:
+        np.testing.assert_allclose(found[rated_finding.row], lesion_points(rated, rated_finding.row), atol=1e-3)
+
+
+def test_where_the_reference_came_from(tmp_path):
+    write_series(tmp_path / "series", series_array(), **TAGS)
+    result = result_of(tmp_path / "series")
+    assert dicom_series_of(result) == tmp_path / "series"
+    case = Case("p", {"FLAIR": Volume(result.label.array, result.label.grid, "flair.nii.gz")}, "FLAIR")
+    elsewhere = replace(result, case=case)
+    assert dicom_series_of(elsewhere) is None
+    with pytest.raises(InputError, match="not read from a DICOM series"):
+        write_dicom_seg(elsewhere, tmp_path / "s.dcm")
+    assert write_dicom_seg(elsewhere, tmp_path / "s.dcm", tmp_path / "series").is_file()
+
+
+def test_what_cannot_be_written_is_told_without_the_patient(tmp_path, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    write_series(tmp_path / "series", series_array(), **TAGS)
+    result = result_of(tmp_path / "series")
+    write_series(tmp_path / "shifted", series_array(), positions_mm=np.arange(SHAPE[0]) * 3.0 + 1.0, **TAGS)
+    write_series(tmp_path / "short", series_array()[:4], **TAGS)
+    write_series(tmp_path / "no frame", series_array())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_series(tmp_path / "odd date", series_array(), **{**TAGS, "StudyDate": "SECRET-DATE"})
+    caplog.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name, words in (
+            ("shifted", "voxel grid"),
+            ("short", "voxel grid"),
+            ("no frame", "lacks FrameOfReferenceUID"),
+        ):
+            with pytest.raises(InputError, match=words) as told:
+                write_dicom_seg(result, tmp_path / "s.dcm", tmp_path / name)
+            assert "SECRET" not in str(told.value)
+        try:
+            write_dicom_seg(result, tmp_path / "t.dcm", tmp_path / "odd date")
+        except InputError as error:
+            assert "SECRET" not in str(error)
+        write_dicom_seg(result, tmp_path / "u.dcm")
+    assert not (tmp_path / "s.dcm").exists()
+    shown = capfd.readouterr()
+    assert "SECRET" not in caplog.text + shown.out + shown.err
+
+
+def test_no_lesion_is_no_segment(tmp_path):
+    write_series(tmp_path / "series", series_array(), **TAGS)
+    result = result_of(tmp_path / "series")
+    empty = replace(result, lesions=(), label=Volume(np.zeros(SHAPE, np.int32), result.label.grid))
+    for one_each in (True, False):
+        with pytest.raises(InputError, match="without lesions"):
+            write_dicom_seg(empty, tmp_path / "s.dcm", segment_per_lesion=one_each)
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    write_series(tmp_path / "series", series_array(), **TAGS)
+    result = result_of(tmp_path / "series")
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(MissingPackageError, match="highdicom"):
+        write_dicom_seg(result, tmp_path / "s.dcm")
