@@ -19,7 +19,7 @@ LIBRARY = PROJECT / "XTLTransfer" / "XTLLib"
 ROOMS = ("data", "metrics", "networks", "transfer", "bundle", "inference", "training", "study", "scene")
 SHARED = ("errors", "progress", "files", "child")  # everybody's
 HEAVY = {"torch", "monai", "SimpleITK", "sklearn", "matplotlib", "scipy", "pydicom", "yaml", "pydantic", "PIL"}
-HEAVY |= {"skimage", "nibabel", "ignite", "tqdm", "vtk", "slicer", "safetensors"}
+HEAVY |= {"skimage", "nibabel", "ignite", "tqdm", "vtk", "slicer", "safetensors", "highdicom"}
 # Of slicer.<name>, what Slicer itself has; slicer-core also leaks the names of slicer.util into slicer.
 IN_SLICER = {"util", "app", "mrmlScene", "modules", "packaging", "i18n", "ScriptedLoadableModule"}
 IN_SLICER |= {"parameterNodeWrapper", "qMRMLWidget", "qMRMLNodeComboBox"}
