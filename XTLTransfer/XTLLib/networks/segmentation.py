@@ -79,7 +79,6 @@ class _Decoder(nn.Module):
         levels = backbone.stage_levels
         self._levels = levels
         self._has_own_stem = levels[0] > 0
-        self._up_factors = {level: (plan.strides[level], 2, 2) for level in range(backbone.halvings)}
         self.laterals = nn.ModuleDict()
         for level, stage_channels in zip(levels, backbone.stage_channels):
             self.laterals[str(level)] = _conv_bn_relu(stage_channels, channels[level], (1, 1, 1))
@@ -87,8 +86,11 @@ class _Decoder(nn.Module):
             self.laterals["0"] = _conv_bn_relu(backbone.in_channels, channels[0], (plan.decoder_kernels[0], 3, 3))
         self.blocks = nn.ModuleDict()
         for level in range(backbone.halvings):
-            self.blocks[str(level)] = _conv_bn_relu(
-                channels[level] + channels[level + 1], channels[level], (plan.decoder_kernels[level], 3, 3)
+            self.blocks[str(level)] = UpBlock(
+                channels[level + 1],
+                channels[level],
+                (plan.decoder_kernels[level], 3, 3),
+                (plan.strides[level], 2, 2),
             )
         self.dropout = nn.Dropout3d(dropout)
         self.output = nn.Conv3d(channels[0], out_channels, 1)
@@ -101,9 +103,27 @@ class _Decoder(nn.Module):
         x = self.laterals[str(deepest)](skips[deepest])
         for level in reversed(range(deepest)):
             skip = self.laterals[str(level)](skips[level])
-            x = _to_size(F.interpolate(x, scale_factor=self._up_factors[level], mode="nearest"), skip.shape[2:])
-            x = self.blocks[str(level)](torch.cat([x, skip], dim=1))
+            x = self.blocks[str(level)](x, skip)
         return self.output(self.dropout(x))
+
+
+class UpBlock(nn.Sequential):
+    """A step of the decoder: what comes from below is enlarged, joined by the skip connection, and convolved.
+
+    Parameters
+    ----------
+    below : channels from below, which come first. channels : of the skip connection, and of the output.
+    kernel : (kD, kH, kW) of the convolution. factors : (D, H, W) of the enlargement, by repetition.
+    """
+
+    def __init__(self, below: int, channels: int, kernel: tuple[int, int, int], factors: tuple[int, int, int]) -> None:
+        super().__init__(*_conv_bn_relu(channels + below, channels, kernel))
+        self.factors = factors
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(N, below, d, h, w) and (N, channels, D, H, W) -> (N, channels, D, H, W)."""
+        x = _to_size(F.interpolate(x, scale_factor=self.factors, mode="nearest"), skip.shape[2:])
+        return super().forward(torch.cat([x, skip], dim=1))
 
 
 def _conv_bn_relu(in_channels: int, out_channels: int, kernel: tuple[int, int, int]) -> nn.Sequential:
