@@ -48,7 +48,8 @@ def lesion_to_add(finder: LesionFinder, regions: Regions, ras: Sequence[float]) 
     if clicked in regions.voxels:
         raise InputError("there is a lesion at this place already", "Click on one that was missed")
     near = near[~np.isin(near, regions.voxels)]
-    voxel = int(near[np.argmax(finder.values[near])])
+    likeliest = near[finder.values[near] == finder.values[near].max(initial=0)]
+    voxel = int(likeliest[np.argmin(_distance_mm(finder.probability.grid, likeliest, ras))])
     if finder.values[voxel] < LOWEST_PROBABILITY:
         raise InputError(
             f"the probability of lesion is only {finder.values[voxel]:.1%} at this place",

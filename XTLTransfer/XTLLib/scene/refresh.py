@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from ..data.geometry import Grid
-from ..data.volume import Volume
+from ..data.volume import Volume, resample
 from ..inference.lesions import Regions
 from ..inference.table import lesion_columns
+from .arrays import numpy_matrix
 from .colors import color_labels, lesion_colors
-from .nodes import label_to_node, own_grid_of_node
+from .nodes import grid_of_node, label_to_node, own_grid_of_node, world_matrix
 from .segmentation import SEGMENT_ID, describe_shown, fill_segment, mask_image
 from .session import import_slicer
 from .table import fill_table, table_columns
@@ -31,13 +32,17 @@ class ResultNodes:
         self._written_at = -1
         self._segment_at: tuple[int, int] | None = None
 
+    def all(self) -> tuple[Any, Any, Any, Any]:
+        """Segmentation, label map, probability map, table."""
+        return self.segmentation, self.label, self.probability, self.table
+
     @property
     def grid(self) -> Grid:
         """Of the probability map, in the map's own coordinates."""
         return own_grid_of_node(self.probability)
 
-    def show(self, regions: Regions, threshold: float, minimum_volume_mm3: float) -> None:
-        """Put these lesions into the label map, the segment and the table; further segments stay."""
+    def show(self, regions: Regions, threshold: float, minimum_volume_mm3: float, with_segment: bool = True) -> None:
+        """Put these lesions into the label map, the table and, ``with_segment``, the segment; further segments stay."""
         grid, scene = self.grid, self.probability.GetScene()
         state = import_slicer().vtkMRMLScene.BatchProcessState
         scene.StartState(state)  # the views are drawn once
@@ -45,9 +50,10 @@ class ResultNodes:
             self._fill_label(regions, grid)
             names = [f"lesion {lesion.identifier}" for lesion in regions.lesions]
             color_labels(self.label, names, lesion_colors(len(names)), scene)
-            _stand_with(self.segmentation, self.probability)
-            fill_segment(self.segmentation, mask_image(regions.voxels, grid))
-            self.remember_segment()
+            if with_segment:
+                _stand_with(self.segmentation, self.probability)
+                fill_segment(self.segmentation, mask_image(regions.voxels, grid))
+                self.remember_segment()
             fill_table(self.table, table_columns(lesion_columns(regions.lesions), regions.lesions))
             bundle = self.probability.GetAttribute("XTL.Bundle") or ""
             for node in (self.segmentation, self.label, self.table):
@@ -67,7 +73,7 @@ class ResultNodes:
     def drawn_voxels(self) -> np.ndarray | None:
         """The segment's voxels as sorted flat indices on the map's grid; None when the segment is gone.
 
-        A segment on another geometry is resampled (nearest neighbour) by Slicer.
+        A segment on another geometry, or under another transform, is resampled (nearest neighbour).
         """
         segment = self.segmentation.GetSegmentation().GetSegment(SEGMENT_ID)
         if segment is None:
@@ -121,28 +127,28 @@ def _labelmap(segment: Any) -> Any:
 
 
 def _voxels_on(grid: Grid, segmentation: Any, segment: Any, probability: Any) -> np.ndarray:
+    """The voxels of a segment on the grid of the probability map: as they are, or resampled from elsewhere."""
     import vtk
     from vtk.util import numpy_support
 
     image = _labelmap(segment)
-    if image is None or image.GetPointData().GetScalars() is None:
-        return np.zeros(0, np.int64)
-    extent = image.GetExtent()
-    if min(extent[1] - extent[0], extent[3] - extent[2], extent[5] - extent[4]) < 0:
+    if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfPoints() == 0:
         return np.zeros(0, np.int64)
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
-    same_frame = segmentation.GetTransformNodeID() == probability.GetTransformNodeID()
-    affine = np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
-    if not (same_frame and Grid(grid.shape, affine).matches(grid)):
-        util = import_slicer().util
-        mask = util.arrayFromSegmentBinaryLabelmap(segmentation, SEGMENT_ID, probability)
-        return np.flatnonzero(mask.reshape(-1) != 0)
-    shape = (extent[5] - extent[4] + 1, extent[3] - extent[2] + 1, extent[1] - extent[0] + 1)
+    affine, extent = numpy_matrix(matrix), image.GetExtent()
+    first = np.array(extent[4::-2])  # k, j, i of the part's first voxel
+    shape = np.array(image.GetDimensions()[::-1])
     part = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
-    first = np.array(extent[4::-2])
+    part = part == segment.GetLabelValue()
+    same_frame = segmentation.GetTransformNodeID() == probability.GetTransformNodeID()
+    if not (same_frame and Grid(grid.shape, affine).matches(grid)):
+        affine = world_matrix(segmentation) @ affine
+        affine[:3, 3] += affine[:3, :3] @ first[::-1]
+        moved = resample(Volume(part, Grid(shape, affine), "the segment"), grid_of_node(probability), "nearest")
+        return np.flatnonzero(moved.array)
     low = np.maximum(-first, 0)
     high = np.minimum(np.array(grid.shape) - first, shape)
     part = part[tuple(slice(max(a, 0), max(b, a, 0)) for a, b in zip(low, high))]
-    kji = np.unravel_index(np.flatnonzero(part == segment.GetLabelValue()), part.shape)
+    kji = np.unravel_index(np.flatnonzero(part), part.shape)
     return np.ravel_multi_index(tuple(index + f + o for index, f, o in zip(kji, first, low)), grid.shape)

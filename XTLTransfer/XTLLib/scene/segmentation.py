@@ -24,6 +24,7 @@ SEGMENT_ID = "ms-lesion"
 SEGMENT_NAME = "MS lesion"
 PROBABILITY_ROLE = "XTL.Probability"  # of a result's nodes: the map that they were made of
 THRESHOLD, MINIMUM_VOLUME = "XTL.Threshold", "XTL.MinimumVolume"  # attributes: what the nodes show
+EDITS = "XTL.Edits"  # attribute of the segmentation: what a user changed in it
 _FILL_OPACITY = 0.35  # the image stays readable under the lesion
 _HIDE_BELOW = 0.05  # of the probability map, when it is laid over an image
 
@@ -99,6 +100,7 @@ def add_segmentation(
             describe_shown(node, result.bundle_name, result.threshold, result.minimum_volume_mm3)
             if node is not probability_node:
                 node.SetNodeReferenceID(PROBABILITY_ROLE, probability_node.GetID())
+        segmentation_node.RemoveAttribute(EDITS)  # of a result that was there before
         place_beside(scene, nodes, reference_node)
         show_in_slice_views(scene, reference_node)
     return SegmentationNodes(segmentation_node, label_node, probability_node, table_node, colors)

@@ -20,6 +20,12 @@ def show_in_slice_views(scene: Any, reference_node: Any, label_node: Any = None)
             layers.SetLabelOpacity(_LABEL_OPACITY)
 
 
+def centre_slice_views(scene: Any, position_ras: tuple[float, float, float]) -> None:
+    """Bring a point (RAS mm) into the middle of every slice view, and the slices to it."""
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceNode")):
+        scene.GetNthNodeByClass(index, "vtkMRMLSliceNode").JumpSliceByCentering(*position_ras)
+
+
 def add_slice_views(scene: Any, reference_node: Any, position_ras: tuple[float, float, float] | None = None) -> None:
     """Describe Slicer's three slice views in a scene without views, so that a saved scene opens on the images.
 
