@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import __version__
+from .cli_adapt import add_adapt_options, run_adapt
 from .cli_compare import add_compare_arguments, compare
 from .cli_models import add_models_actions
 from .errors import Cancelled, InputError, XTLError
@@ -117,6 +118,9 @@ def build_parser() -> argparse.ArgumentParser:
     study.add_argument("study", type=Path, metavar="STUDY.yaml")
     study.add_argument("--out", type=Path, required=True)
     study.add_argument("--resume", action="store_true")
+
+    adapt = _add(commands, "adapt", _adapt, "adapt a segmentation bundle to corrected cases, of another scanner say")
+    add_adapt_options(adapt)
 
     models = _add(commands, "models", None, "the model library")  # each of its actions has its command
     add_models_actions(models, _progress, lambda arguments, words: print(words, file=_notes(arguments)))
@@ -294,6 +298,10 @@ def _study(arguments: argparse.Namespace) -> None:
     with _progress(arguments) as progress:
         result = run_study(study, arguments.out, resume=arguments.resume, progress=progress, device=arguments.device)
     print(result.table_text, file=_notes(arguments))
+
+
+def _adapt(arguments: argparse.Namespace) -> None:
+    run_adapt(arguments, _progress, _volumes, lambda arguments, words: print(words, file=_notes(arguments)))
 
 
 def _bench(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from .brain import CHANNELS, BrainPhantom
 from .fields import SmoothField, box_grid, points_of, rician
 
 _WHITE_PERCENTILE = 90  # of the head: about the brightest tissue that is not rare
-_FIELD_HALF_MM = 130.0
+_FIELD_HALF_MM, _RIM_MM = 130.0, 90.0
 _EXTENT_MM = (144.0, 172.0, 129.0)
 
 
@@ -58,10 +58,16 @@ class Scanner:
     def _noisy(self, signal: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if self.grain_mm <= 0:
             return rician(signal, self.noise, rng)
-        radius = np.sqrt((points**2).sum(axis=0)) / np.float32(90.0)
+        from scipy.ndimage import gaussian_filter
+
+        radius = np.sqrt((points**2).sum(axis=0)) / np.float32(_RIM_MM)
         sigma = self.noise * (2 - np.clip(radius, 0, 1))
-        real, imaginary = (SmoothField(rng, self.grain_mm, 100.0)(points) for _ in range(2))
-        return np.hypot(signal + sigma * real, sigma * imaginary)
+        widths = [self.grain_mm / 2 / spacing for spacing in self.spacing_mm[::-1]]
+        parts = []
+        for _ in range(2):
+            part = gaussian_filter(rng.standard_normal(signal.shape, dtype=np.float32), widths, mode="wrap")
+            parts.append(part / part.std())
+        return np.hypot(signal + sigma * parts[0], sigma * parts[1])
 
 
 def scanned_case(seed: int, patient: str, scanner: Scanner | None = None) -> Case:
