@@ -43,7 +43,7 @@ def comparison_rows(
     ]
     auc = xtl.trained.record.stages[1].metrics.get("validation AUC")
     if auc is not None:
-        rows.append(("  validation AUC", "-", f"{auc:.3f}"))
+        rows.append(("  validation AUC", "-", f"{float(auc):.3f}"))
     return rows
 
 
