@@ -37,6 +37,23 @@ def label_components(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, i
     return labels, int(count)
 
 
+def overlap_table(first: np.ndarray, first_count: int, second: np.ndarray, second_count: int) -> np.ndarray:
+    """How many voxels each label of one map shares with each of another -> (first_count + 1, second_count + 1).
+
+    Row and column 0 are the backgrounds; both maps are of one shape, with labels 0 .. count.
+    """
+    cells = (first_count + 1) * (second_count + 1)
+    joint = first.ravel().astype(np.int64) * (second_count + 1) + second.ravel()
+    return np.bincount(joint, minlength=cells).reshape(first_count + 1, second_count + 1)
+
+
+def component_ious(first: np.ndarray, first_count: int, second: np.ndarray, second_count: int) -> np.ndarray:
+    """IoU of each component of one map with each of another -> (first_count, second_count)."""
+    table = overlap_table(first, first_count, second, second_count)
+    both = table[1:, 1:]
+    return both / np.maximum(table[1:].sum(axis=1)[:, None] + table[:, 1:].sum(axis=0) - both, 1)
+
+
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
     """The smallest box of slices that holds every True voxel of a mask with any number of axes; None when empty."""
     box = []

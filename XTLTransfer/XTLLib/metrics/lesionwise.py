@@ -53,14 +53,18 @@ class LesionDetection:
             return self._undefined()
         if not self.reference_lesions or not self.predicted_lesions:
             return 0.0
-        total = self.ltpr + 1.0 - self.lfpr
-        return 2.0 * self.ltpr * (1.0 - self.lfpr) / total if total > 0 else 0.0
+        return harmonic_mean(self.ltpr, 1.0 - self.lfpr)
 
     def _undefined(self) -> float:
         if self.empty == "nan":
             return float("nan")
         both_empty = not self.reference_lesions and not self.predicted_lesions
         return 1.0 if self.empty == "one" and both_empty else 0.0
+
+
+def harmonic_mean(a: float, b: float) -> float:
+    """2ab / (a + b) of two rates; 0 when both are 0, NaN when one is NaN."""
+    return 2.0 * a * b / (a + b) if a + b != 0 else 0.0
 
 
 def detect_lesions(

@@ -13,6 +13,7 @@ NaN under ``"nan"``. For ``avd``, where 0 is perfect, the three policies give 0,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -26,13 +27,13 @@ _BOTH_EMPTY = {"one": 1.0, "zero": 0.0, "nan": float("nan")}
 def dice(predicted: np.ndarray, reference: np.ndarray, empty: EmptyPolicy = "one") -> float:
     """2 |P∩G| / (|P| + |G|), 0 to 1."""
     p, g, both = _sizes(predicted, reference)
-    return _both_empty(empty) if p + g == 0 else 2.0 * both / (p + g)
+    return value_of_two_empty_masks(empty) if p + g == 0 else 2.0 * both / (p + g)
 
 
 def iou(predicted: np.ndarray, reference: np.ndarray, empty: EmptyPolicy = "one") -> float:
     """|P∩G| / |P∪G| of the foreground, 0 to 1."""
     p, g, both = _sizes(predicted, reference)
-    return _both_empty(empty) if p + g == 0 else both / (p + g - both)
+    return value_of_two_empty_masks(empty) if p + g == 0 else both / (p + g - both)
 
 
 def mean_iou(predicted: np.ndarray, reference: np.ndarray, empty: EmptyPolicy = "one") -> float:
@@ -42,11 +43,37 @@ def mean_iou(predicted: np.ndarray, reference: np.ndarray, empty: EmptyPolicy = 
     return (inside + outside) / 2.0
 
 
+def class_ious(
+    predicted: np.ndarray, reference: np.ndarray, classes: Sequence[int], empty: EmptyPolicy = "nan"
+) -> dict[int, float]:
+    """IoU of each class of two label maps of whole numbers; whether the background counts is the caller's ``classes``.
+
+    Parameters
+    ----------
+    classes : label values, for example (1, 2, 3) without the background 0, or (0, 1, 2, 3) with it.
+    empty : the value of a class that is in neither map; NaN by default.
+    """
+    predicted, reference = np.asarray(predicted), np.asarray(reference)
+    return {value: iou(predicted == value, reference == value, empty) for value in classes}
+
+
+def class_mean_iou(
+    predicted: np.ndarray, reference: np.ndarray, classes: Sequence[int], empty: EmptyPolicy = "nan"
+) -> float:
+    """mIOU of two label maps: the mean of :func:`class_ious` over the classes given.
+
+    A class that is in neither map counts as ``empty`` says; under ``"nan"`` (default) it is left out, and the
+    mean over no class is NaN.
+    """
+    values = [value for value in class_ious(predicted, reference, classes, empty).values() if not np.isnan(value)]
+    return float(np.mean(values)) if values else float("nan")
+
+
 def ppv(predicted: np.ndarray, reference: np.ndarray, empty: EmptyPolicy = "one") -> float:
     """Positive predictive value |P∩G| / |P|, 0 to 1."""
     p, g, both = _sizes(predicted, reference)
     if p == 0:
-        return _both_empty(empty) if g == 0 else _one_empty(empty)
+        return value_of_two_empty_masks(empty) if g == 0 else _one_empty(empty)
     return both / p
 
 
@@ -54,7 +81,7 @@ def tpr(predicted: np.ndarray, reference: np.ndarray, empty: EmptyPolicy = "one"
     """True positive rate (sensitivity) |P∩G| / |G|, 0 to 1."""
     p, g, both = _sizes(predicted, reference)
     if g == 0:
-        return _both_empty(empty) if p == 0 else _one_empty(empty)
+        return value_of_two_empty_masks(empty) if p == 0 else _one_empty(empty)
     return both / g
 
 
@@ -64,8 +91,15 @@ def avd(predicted: np.ndarray, reference: np.ndarray, empty: EmptyPolicy = "one"
     if g > 0:
         return abs(p - g) / g
     if p == 0:
-        return {1.0: 0.0, 0.0: float("inf")}.get(_both_empty(empty), float("nan"))
+        return {1.0: 0.0, 0.0: float("inf")}.get(value_of_two_empty_masks(empty), float("nan"))
     return float("nan") if empty == "nan" else float("inf")
+
+
+def value_of_two_empty_masks(empty: str) -> float:
+    """1, 0 or NaN, as the policy says. Raises InputError for any other policy."""
+    if empty not in _BOTH_EMPTY:
+        raise InputError(f"{empty!r} is not a policy for empty masks", f"Choose one of {', '.join(_BOTH_EMPTY)}")
+    return _BOTH_EMPTY[empty]
 
 
 def _mask(array: np.ndarray) -> np.ndarray:
@@ -81,12 +115,6 @@ def _sizes(predicted: np.ndarray, reference: np.ndarray) -> tuple[int, int, int]
             "Bring both onto one voxel grid first",
         )
     return int(np.count_nonzero(p)), int(np.count_nonzero(g)), int(np.count_nonzero(p & g))
-
-
-def _both_empty(empty: str) -> float:
-    if empty not in _BOTH_EMPTY:
-        raise InputError(f"{empty!r} is not a policy for empty masks", f"Choose one of {', '.join(_BOTH_EMPTY)}")
-    return _BOTH_EMPTY[empty]
 
 
 def _one_empty(empty: str) -> float:

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
-
-INTERVAL_DRAWS = 2_000
-DIFFERENCE_DRAWS = 10_000
-_BLOCK_VALUES = 4_000_000  # weights held at once: 32 MB
+from .binary import checked_scores
+from .bootstrap import DIFFERENCE_DRAWS, INTERVAL_DRAWS, patient_draws, percentile_interval
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,8 @@ def auc(scores: np.ndarray, truth: np.ndarray) -> float:
     ------
     InputError : lengths differ, a score is NaN, or one of the two classes is absent.
     """
-    scores, truth = _checked(scores, truth)
-    return float(_weighted_auc(scores, truth, np.ones((1, scores.size)))[0])
+    scores, truth = checked_scores(scores, truth)
+    return float(weighted_auc(scores, truth, np.ones((1, scores.size)))[0])
 
 
 def auc_interval(
@@ -112,9 +110,9 @@ def auc_interval(
     scores, truth : as in :func:`auc`.
     patients : (n,) the patient of each finding.
     """
-    scores, truth = _checked(scores, truth)
-    values = np.concatenate([_weighted_auc(scores, truth, w) for w in _patient_draws([truth], patients, draws, seed)])
-    low, high = _percentiles(values, level)
+    scores, truth = checked_scores(scores, truth)
+    values = np.concatenate([weighted_auc(scores, truth, w) for w in patient_draws(patients, draws, seed, [truth])])
+    low, high = percentile_interval(values, level)
     positives = int(truth.sum())
     return AucInterval(
         auc(scores, truth), low, high, level, draws, len(set(patients)), positives, truth.size - positives
@@ -131,15 +129,15 @@ def auc_difference(
     seed: int = 0,
 ) -> AucDifference:
     """AUC of ``scores_a`` minus that of ``scores_b``, by a bootstrap over patients, same draws for both."""
-    scores_a, truth_a = _checked(scores_a, truth)
-    scores_b, truth = _checked(scores_b, truth_a)
+    scores_a, truth_a = checked_scores(scores_a, truth)
+    scores_b, truth = checked_scores(scores_b, truth_a)
     values = np.concatenate(
         [
-            _weighted_auc(scores_a, truth, w) - _weighted_auc(scores_b, truth, w)
-            for w in _patient_draws([truth], patients, draws, seed)
+            weighted_auc(scores_a, truth, w) - weighted_auc(scores_b, truth, w)
+            for w in patient_draws(patients, draws, seed, [truth])
         ]
     )
-    low, high = _percentiles(values, level)
+    low, high = percentile_interval(values, level)
     below, above = (values <= 0).sum(), (values >= 0).sum()
     p_value = min(1.0, 2.0 * (min(below, above) + 1.0) / (draws + 1.0))
     a, b = auc(scores_a, truth), auc(scores_b, truth)
@@ -160,7 +158,7 @@ def macro_auc(scores: np.ndarray, truth: np.ndarray) -> float:
     """
     columns = _one_against_others(scores, truth)
     weights = np.ones((1, columns[0][0].size))
-    return float(np.mean([_weighted_auc(column, member, weights)[0] for column, member in columns]))
+    return float(np.mean([weighted_auc(column, member, weights)[0] for column, member in columns]))
 
 
 def macro_auc_interval(
@@ -176,11 +174,11 @@ def macro_auc_interval(
     A draw that lacks one of the classes is drawn again.
     """
     columns = _one_against_others(scores, truth)
-    blocks = _patient_draws([member for _, member in columns], patients, draws, seed)
+    blocks = patient_draws(patients, draws, seed, [member for _, member in columns])
     values = np.concatenate(
-        [np.mean([_weighted_auc(column, member, w) for column, member in columns], axis=0) for w in blocks]
+        [np.mean([weighted_auc(column, member, w) for column, member in columns], axis=0) for w in blocks]
     )
-    low, high = _percentiles(values, level)
+    low, high = percentile_interval(values, level)
     return MeanInterval(macro_auc(scores, truth), low, high, level, draws, len(set(patients)))
 
 
@@ -200,8 +198,8 @@ def mean_interval(
     values = np.asarray(values, dtype=np.float64).ravel()
     if values.size == 0 or values.size != len(patients) or not np.isfinite(values).all():
         raise InputError(f"a mean of {values.size} values of {len(patients)} patients", "Give a finite value for each")
-    means = [(weights @ values) / weights.sum(axis=1) for weights in _patient_draws([], patients, draws, seed)]
-    low, high = _percentiles(np.concatenate(means), level)
+    means = [(weights @ values) / weights.sum(axis=1) for weights in patient_draws(patients, draws, seed)]
+    low, high = percentile_interval(np.concatenate(means), level)
     return MeanInterval(float(values.mean()), low, high, level, draws, len(set(patients)))
 
 
@@ -213,59 +211,19 @@ def _one_against_others(scores: np.ndarray, truth: np.ndarray) -> list[tuple[np.
             f"scores of shape {scores.shape} for {truth.size} true classes up to {truth.max(initial=0)}",
             "Give one column of scores for each class",
         )
-    return [_checked(column, truth == number) for number, column in enumerate(scores.T) if (truth == number).any()]
+    return [
+        checked_scores(column, truth == number) for number, column in enumerate(scores.T) if (truth == number).any()
+    ]
 
 
-def _checked(scores, truth) -> tuple[np.ndarray, np.ndarray]:
-    scores, truth = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(truth).ravel()
-    if scores.size != truth.size:
-        raise InputError(f"{scores.size} scores for {truth.size} true classes", "Give one score for each finding")
-    if not np.isfinite(scores).all():
-        raise InputError("the scores hold NaN or infinite values", "Look for a network that diverged")
-    if not np.isin(truth, (0, 1)).all():
-        raise InputError("the true classes hold values other than 0 and 1", "Code benign as 0 and significant as 1")
-    truth = truth.astype(bool)
-    if truth.all() or not truth.any():
-        raise InputError("an AUC of findings that are all of one class", "Give findings of both classes")
-    return scores, truth
+def weighted_auc(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUC by midranks under each row of ``weights`` (draws, n), how often a finding was drawn -> (draws,).
 
-
-def _weighted_auc(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUC under each row of ``weights`` (draws, n), which counts how often a finding was drawn -> (draws,)."""
+    ``scores`` and ``truth`` are as :func:`.binary.checked_scores` returns them.
+    """
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
     positive = np.add.reduceat(weights[:, order] * truth[order], starts, axis=1)
     negative = np.add.reduceat(weights[:, order] * ~truth[order], starts, axis=1)
     negatives_below = np.cumsum(negative, axis=1) - negative / 2.0
     return (positive * negatives_below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
-
-
-def _patient_draws(truths: Sequence[np.ndarray], patients: Sequence, draws: int, seed: int):
-    """Yield blocks (rows, n) of weights: how often each finding is in a draw of patients with replacement.
-
-    A draw without a member, or without a non-member, of one of the classes ``truths`` (each bool (n,)) is drawn again.
-    """
-    names, index = np.unique(np.asarray(patients), return_inverse=True)
-    count = index.size
-    if any(truth.size != count for truth in truths):
-        raise InputError(f"{count} patients for {truths[0].size} findings", "Name the patient of each finding")
-    generator = np.random.default_rng(seed)
-    share = np.full(names.size, 1.0 / names.size)
-    rows = max(1, min(draws, _BLOCK_VALUES // count))
-    done = 0
-    while done < draws:
-        weights = generator.multinomial(names.size, share, size=rows)[:, index]
-        usable = np.ones(rows, dtype=bool)
-        for truth in truths:
-            usable &= (weights[:, truth].sum(axis=1) > 0) & (weights[:, ~truth].sum(axis=1) > 0)
-        block = weights[usable][: draws - done].astype(np.float64)
-        done += len(block)
-        yield block
-
-
-def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
-    if not 0.0 < level < 1.0:
-        raise InputError(f"an interval of level {level}", "Give a level between 0 and 1, for example 0.95")
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(values, (tail, 1.0 - tail))
-    return float(low), float(high)
