@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import InputError
+from ..progress import Progress
 from .bias_field import remove_bias
 from .case import Case
 from .geometry import Grid
@@ -61,12 +62,16 @@ class Preparation:
             return grid
         return grid.with_spacing(self.spacing_mm)
 
-    def __call__(self, case: Case) -> PreparedCase:
+    def __call__(self, case: Case, progress: Progress | None = None) -> PreparedCase:
         """Resample the channels in patient space to the working grid and normalise their intensities.
 
-        Raises InputError when a channel is missing (other than an optional one), holds NaN or does not overlap
-        the reference, or when the reference is a single slice or empty.
+        Raises
+        ------
+        InputError : a channel is missing (other than an optional one), holds NaN or does not overlap the
+            reference, or the reference is a single slice or empty.
+        Cancelled : at the request of ``progress``, before a channel.
         """
+        progress = progress or Progress()
         case.require_channels(self.channels, self.optional)
         reference = case.channels[self.reference]
         if min(reference.grid.shape) < 2:
@@ -85,9 +90,10 @@ class Preparation:
                 f"{reference.name} holds no foreground: all its voxels are alike",
                 "Check that the right image was chosen",
             )
-        for name in there:
+        for number, name in enumerate(there):
             channel = stack[self.channels.index(name)]
             if self.bias_correction:
+                progress.report(f"Correcting the bias field of {name}", number / len(there))
                 remove_bias(channel, foreground, grid.spacing_mm)
             normalise(channel, foreground)
         missing = [name for name in self.channels if name not in there]

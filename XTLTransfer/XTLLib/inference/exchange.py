@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +87,18 @@ class ExchangeFolder:
 
 def pack_volume(volume: Volume, folder: ExchangeFolder) -> dict[str, Any]:
     """A volume as JSON-able data; its array goes to the folder."""
-    return {"array": folder.put(volume.array), "ijk_to_ras": volume.grid.ijk_to_ras.tolist(), "name": volume.name}
+    return {
+        "array": folder.put(volume.array),
+        "ijk_to_ras": volume.grid.ijk_to_ras.tolist(),
+        "name": volume.name,
+        "frame_of_reference": volume.frame_of_reference,
+    }
 
 
 def unpack_volume(data: Mapping[str, Any], folder: ExchangeFolder, take: bool = False) -> Volume:
     """The volume of :func:`pack_volume`; with ``take`` its array is copied and its file removed."""
     array = folder.take(data["array"]) if take else folder.get(data["array"])
-    return Volume(array, Grid(array.shape, np.array(data["ijk_to_ras"])), data["name"])
+    return Volume(array, Grid(array.shape, np.array(data["ijk_to_ras"])), data["name"], data["frame_of_reference"])
 
 
 def pack_case(case: Case, folder: ExchangeFolder) -> dict[str, Any]:
@@ -103,6 +108,7 @@ def pack_case(case: Case, folder: ExchangeFolder) -> dict[str, Any]:
         "reference": case.reference,
         "mask": None if case.mask is None else pack_volume(case.mask, folder),
         "findings": [asdict(finding) for finding in case.findings],
+        "brain": None if case.brain is None else pack_volume(case.brain, folder),
     }
 
 
@@ -111,11 +117,12 @@ def unpack_case(data: Mapping[str, Any], folder: ExchangeFolder) -> Case:
     findings = tuple(Finding(**{**f, "position_ras": tuple(f["position_ras"])}) for f in data["findings"])
     channels = {name: unpack_volume(volume, folder) for name, volume in data["channels"].items()}
     mask = None if data["mask"] is None else unpack_volume(data["mask"], folder)
-    return Case("case", channels, data["reference"], mask, findings)
+    brain = None if data["brain"] is None else unpack_volume(data["brain"], folder)
+    return Case("case", channels, data["reference"], mask, findings, brain)
 
 
 def pack_result(result: Result, folder: ExchangeFolder) -> dict[str, Any]:
-    """A result as JSON-able data, without its case."""
+    """A result as JSON-able data, without its case but with the brain mask that was made for it."""
     common = {
         "probability": pack_volume(result.probability, folder),
         "label": pack_volume(result.label, folder),
@@ -131,6 +138,9 @@ def pack_result(result: Result, folder: ExchangeFolder) -> dict[str, Any]:
         "uncertainty": None if result.uncertainty is None else pack_volume(result.uncertainty, folder),
         "precision": result.precision,
         "notes": list(result.notes),
+        "location_rule": result.location_rule,
+        "transforms": {name: np.asarray(matrix).tolist() for name, matrix in result.transforms.items()},
+        "brain": None if result.case.brain is None else pack_volume(result.case.brain, folder),
     }
 
 
@@ -144,7 +154,9 @@ def unpack_result(data: Mapping[str, Any], folder: ExchangeFolder, case: Case) -
         )
         return ClassificationResult(rated, label, probability, case, data["bundle_name"])
     lesions = tuple(Lesion(**{**lesion, "position_ras": tuple(lesion["position_ras"])}) for lesion in data["lesions"])
-    uncertainty = data["uncertainty"]
+    uncertainty, brain = data["uncertainty"], data["brain"]
+    if brain is not None:
+        case = replace(case, brain=unpack_volume(brain, folder, take=True))
     return SegmentationResult(
         probability,
         label,
@@ -156,6 +168,8 @@ def unpack_result(data: Mapping[str, Any], folder: ExchangeFolder, case: Case) -
         None if uncertainty is None else unpack_volume(uncertainty, folder, take=True),
         data["precision"],
         tuple(data["notes"]),
+        data["location_rule"],
+        {name: np.array(matrix) for name, matrix in data["transforms"].items()},
     )
 
 

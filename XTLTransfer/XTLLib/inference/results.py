@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from ..data.case import Case, Finding
 from ..data.volume import Volume
@@ -51,6 +54,8 @@ class SegmentationResult:
         an ensemble; None without them.
     precision : of the arithmetic. notes : what a user has to know of the computation.
     location_rule : what the locations mean, in a sentence; "" when the lesions have none.
+    transforms : channel -> (4, 4), RAS mm, by which a channel was registered to the reference; its volume in
+        ``case`` is as it was given.
     """
 
     probability: Volume
@@ -64,6 +69,7 @@ class SegmentationResult:
     precision: str = "float32"
     notes: tuple[str, ...] = ()
     location_rule: str = ""
+    transforms: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ def _parts(table) -> tuple[tuple[Column, ...], Sequence, dict[str, Any]]:
             "connectivity": 26,
             "coordinates": "RAS, mm",
             **({"location_rule": table.location_rule} if table.location_rule else {}),
+            **({"notes": list(table.notes)} if table.notes else {}),
         }
         return lesion_columns(table), table.lesions, about
     if isinstance(table, ClassificationResult):

@@ -16,6 +16,7 @@ from .inputs import add_case
 from .rated_segments import add_rated_segments
 from .segmentation import add_segmentation
 from .session import new_scene
+from .transforms import add_transforms
 from .views import add_slice_views
 
 
@@ -55,6 +56,7 @@ def write_result_folder(
             add_slice_views(target, inputs.reference, _position_of_interest(result))
         if isinstance(result, SegmentationResult):
             nodes = add_segmentation(result, target, inputs.reference)
+            add_transforms(result, inputs.channels, target)
             save_segmentation(nodes.segmentation, draft / "segmentation.seg.nrrd")
         else:
             add_classification(result, target, inputs.reference)

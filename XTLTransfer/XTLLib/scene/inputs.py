@@ -21,17 +21,20 @@ class CaseNodes:
     channels : channel name -> vtkMRMLScalarVolumeNode named as the channel.
     reference : the reference channel's node.
     mask : vtkMRMLLabelMapVolumeNode, None for a case without a mask.
+    brain : vtkMRMLLabelMapVolumeNode of the brain mask, None for a case without one.
     """
 
     channels: dict[str, Any]
     reference: Any
     mask: Any = None
+    brain: Any = None
 
 
 def add_case(case: Case, scene: Any, study: str = "MRI", with_mask: bool = False) -> CaseNodes:
     """Put the channels of a case into the scene as volume nodes under its patient and a new study.
 
-    Each channel keeps its own grid. The reference becomes the background of the slice views.
+    Each channel keeps its own grid. The reference becomes the background of the slice views. A brain mask is
+    added as a label map.
 
     Parameters
     ----------
@@ -43,7 +46,10 @@ def add_case(case: Case, scene: Any, study: str = "MRI", with_mask: bool = False
         mask = None
         if with_mask and case.mask is not None:
             mask = label_to_node(case.mask, "reference mask", scene)
-        nodes = [*channels.values()] + ([mask] if mask is not None else [])
+        brain = None
+        if case.brain is not None:
+            brain = label_to_node(case.brain, "brain mask", scene)
+        nodes = [*channels.values(), *(node for node in (mask, brain) if node is not None)]
         place_under(scene, nodes, add_study(scene, case.patient, study))
         show_in_slice_views(scene, channels[case.reference])
-    return CaseNodes(channels, channels[case.reference], mask)
+    return CaseNodes(channels, channels[case.reference], mask, brain)

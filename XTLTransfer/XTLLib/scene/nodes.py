@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,20 @@ def volume_from_node(node: Any, role: str = "the volume") -> Volume:
             f"the volume node {name} has {scalars.GetNumberOfComponents()} values a voxel (a colour image)",
             "Choose a volume with one value a voxel",
         )
-    return Volume(slicer.util.arrayFromVolume(node).copy(), grid_of_node(node), name)
+    return Volume(slicer.util.arrayFromVolume(node).copy(), grid_of_node(node), name, _frame_of_reference(node))
+
+
+def _frame_of_reference(node: Any) -> str:
+    """The DICOM frame of reference of a volume that Slicer loaded from its DICOM database, else "".
+
+    A transform above the node takes the image out of it. Not run in a real Slicer, only with a stand-in.
+    """
+    database = getattr(import_slicer(), "dicomDatabase", None)
+    instances = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
+    if database is None or not instances or node.GetParentTransformNode() is not None:
+        return ""
+    file = database.fileForInstance(instances[0])
+    return (database.fileValue(file, "0020,0052") or "").strip() if file else ""
 
 
 def grid_of_node(node: Any) -> Grid:
@@ -124,6 +137,8 @@ def case_from_nodes(
     mask_node: Any = None,
     findings_node: Any = None,
     patient: str | None = None,
+    brain_node: Any = None,
+    optional: Iterable[str] = (),
 ) -> Case:
     """A case from the nodes that were chosen for its channels.
 
@@ -134,16 +149,24 @@ def case_from_nodes(
     mask_node : volume or label map node; every value above 0 is lesion.
     findings_node : point list node, one control point a finding (see findings.findings_from_node).
     patient : default: the patient in the subject hierarchy above the reference, else "patient".
+    brain_node : volume or label map node; every value above 0 is brain.
+    optional : channels for which no node need be chosen.
 
     Raises
     ------
     InputError : naming the node that is missing, empty, a colour image, or under a non-linear transform.
     """
-    volumes = {name: volume_from_node(node, f"channel {name}") for name, node in channels.items()}
-    mask = None
-    if mask_node is not None:
-        given = volume_from_node(mask_node, "the mask")
-        mask = Volume(given.array > 0, given.grid, given.name)
+    chosen = {name: node for name, node in channels.items() if node is not None or name not in set(optional)}
+    volumes = {name: volume_from_node(node, f"channel {name}") for name, node in chosen.items()}
+    mask = _mask_from_node(mask_node, "the mask")
+    brain = _mask_from_node(brain_node, "the brain mask")
     findings = findings_from_node(findings_node) if findings_node is not None else ()
     patient = patient or patient_of(channels.get(reference)) or "patient"
-    return Case(patient, volumes, reference, mask, findings)
+    return Case(patient, volumes, reference, mask, findings, brain)
+
+
+def _mask_from_node(node: Any, role: str) -> Volume | None:
+    if node is None:
+        return None
+    given = volume_from_node(node, role)
+    return Volume(given.array > 0, given.grid, given.name)
