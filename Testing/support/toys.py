@@ -97,16 +97,22 @@ def write_toy_patches(folder: Path, patients: int = 12) -> Path:
     return folder / "patches.json"
 
 
-def write_patterned_volumes(folder: Path, training: int = 4, validation: int = 2, size: int = 24) -> Path:
-    """Cubes of smooth waves, other ones for each patient and channel -> path of a datalist without labels."""
+def write_patterned_volumes(
+    folder: Path, training: int = 4, validation: int = 2, size: int = 24, slices: int | None = None
+) -> Path:
+    """Smooth waves, other ones for each patient and channel -> path of a datalist without labels.
+
+    The volumes are cubes, or have fewer ``slices``; of a cube the lowest two are background.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    grid = Grid((size, size, size), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    grid = Grid((slices or size, size, size), np.diag([-1.0, -1.0, 1.0, 1.0]))
     entries = []
     for number in range(training + validation):
         images = {}
         for channel in CHANNELS:
             array = 10 + 3 * _waves(grid.shape, np.random.default_rng([number, len(images)]))
-            array[:2] = 0  # background
+            if slices is None:
+                array[:2] = 0
             images[channel] = str(folder / f"p{number}_{channel}.nii")
             write_volume(Volume(array.astype(np.float32), grid), images[channel])
         entries.append(Entry(f"p{number}", f"p{number}", images))

@@ -451,8 +451,16 @@ def test_a_class_without_training_entries_is_refused(lists, tmp_path):
 def test_a_rule_for_depth_is_refused_where_there_is_none(lists, rule):
     refused(
         chain(start(), classification(lists), conversion=rule),
-        f"converts by {rule}, but shows its volumetric stages no more than 1 slice.*set the conversion to inflate",
+        f"the chain xtl-toy show no more than 1 slice for the conversion {rule}.*set the conversion to inflate",
     )
+
+
+def test_volumes_without_depth_are_refused_where_the_rule_needs_it(lists, tmp_path):
+    thin = write_patterned_volumes(tmp_path, training=2, validation=0, size=16, slices=2)
+    stage = self_supervised(thin, "masked", "volumes", validation=0)
+    with pytest.raises(InputError, match="patterned volumes have no more than 2 slices for the conversion acs"):
+        prepare(chain(start(), stage, segmentation(lists), conversion="acs"), 1)
+    assert prepare(chain(start(), stage, segmentation(lists)), 1).task.batch(0)[0].shape[2] == 2
 
 
 def test_a_patient_cannot_move_to_a_part_that_is_held_back_more(lists):

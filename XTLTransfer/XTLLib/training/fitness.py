@@ -14,6 +14,7 @@ from ..transfer.stages import (
     TrainedStage,
 )
 from .policy import require_policy
+from .specs import conversion_of
 from .unlabelled_cases import unique_images
 
 _FEWEST_SLICES = 3  # below, a rule that looks at neighbouring slices or along depth has nothing to look at
@@ -43,7 +44,9 @@ def require_fit(chain: Chain, datalists: Sequence[Datalist]) -> None:
             require_policy(stage.training, chain.backbone)
         except InputError as error:
             raise InputError(f"{where}: {error.what}", error.remedy) from error
-    _require_depth(chain)
+    volumetric = [stage for stage in chain.trained if stage.is_volumetric]
+    depths = [(stage.patch.shape if hasattr(stage, "patch") else stage.window)[0] for stage in volumetric]
+    require_depth(chain, f"the volumetric stages of the chain {chain.name} show", max(depths))
     for later in range(1, len(datalists)):
         for earlier in range(later):
             _require_no_leak(earlier + 1, datalists[earlier], later + 1, datalists[later])
@@ -127,20 +130,18 @@ def _require_channels(where: str, stage: TrainedStage, datalist: Datalist) -> No
         )
 
 
-def _require_depth(chain: Chain) -> None:
-    """Refuse a rule for depth in a chain whose volumes have none; every rule would give the same network."""
-    if chain.conversion not in _DEEP_RULES or chain.initialisation.layout == "medicalnet":
-        return
-    depths = [
-        (stage.patch.shape if hasattr(stage, "patch") else stage.window)[0]
-        for stage in chain.trained
-        if stage.is_volumetric
-    ]
-    if max(depths) < _FEWEST_SLICES:
+def require_depth(chain: Chain, where: str, slices: int) -> None:
+    """Refuse a rule for depth where no volume has any: every rule would give the same network.
+
+    Parameters
+    ----------
+    where : begins the message, and ends in "show" or "have". slices : the most that a network sees at once.
+    """
+    rule = conversion_of(chain)
+    if rule in _DEEP_RULES and slices < _FEWEST_SLICES:
         raise InputError(
-            f"the chain {chain.name} converts by {chain.conversion}, but shows its volumetric stages no more than "
-            f"{max(depths)} slice{'' if max(depths) == 1 else 's'}",
-            f"Give a patch or window of {_FEWEST_SLICES} slices or more, or set the conversion to inflate",
+            f"{where} no more than {slices} slice{'' if slices == 1 else 's'} for the conversion {rule}",
+            f"Give a patch, window or volumes of {_FEWEST_SLICES} slices or more, or set the conversion to inflate",
         )
 
 

@@ -27,6 +27,7 @@ from ..transfer.stages import (
 )
 from .carried_decoder import carry_decoder
 from .classes import ClassTask
+from .fitness import require_depth
 from .mammogram_segmentation import MammogramSegmentationTask
 from .mammograms import FilmImages, MammogramTask, RegionTask
 from .patches import PatchTask, patch_spec_of
@@ -125,6 +126,8 @@ def prepare_stage(
         conversion = replace(conversion, rule="none", depth_kernels=(), depth_strides=())
     if getattr(stage, "decoder", "new") == "carried" and decoder is not None:
         carry_decoder(network.decoder, decoder, chain.input_channels)
+        carried = sum(parameter.numel() for parameter in network.decoder.parameters()) / conversion.parameters
+        conversion = replace(conversion, carried_share=conversion.carried_share + carried)
     _require_statistics(data.spec, network, stage)
     training = stage.training
     if chain.initialisation.weights == FROZEN_RANDOM:
@@ -185,6 +188,7 @@ def _data_of(chain: Chain, stage: TrainedStage, datalist: Datalist, seed: int, p
     if isinstance(stage, SegmentationTarget | IntermediateSegmentation):
         preparation = preparation_of(stage.channels, stage.spacing_mm, datalist)
         task = VolumeTask(stage, preparation, datalist, seed, progress)
+        require_depth(chain, f"the cases of the datalist {datalist.name} have", task.window[0])
         spec = window_spec(chain, stage, len(stage.channels), task.spacing_mm, task.window)
         return _Data(task, spec, preparation, notes=(_NOT_RESAMPLED,) if task.spacings_differ else ())
     patches = patch_spec_of(stage, datalist)
@@ -202,6 +206,7 @@ def _self_supervised(chain: Chain, stage: SelfSupervised, datalist: Datalist, se
         kind = SliceImages if stage.images == "slices" else WindowImages
         images = kind(stage, preparation, datalist, seed, progress)
     if stage.images == "volumes":
+        require_depth(chain, f"the cases of the datalist {datalist.name} have", images.shape[0])
         spec = window_spec(chain, stage, images.channels, images.spacing_mm, images.shape)
         notes = (_NOT_RESAMPLED,) if images.spacings_differ else ()
     else:
