@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from toys import write_toy_mammograms, write_toy_patches, write_toy_volumes
@@ -319,6 +320,21 @@ def test_regions_show_the_marked_abnormality_or_normal_breast(lists):
         prepare_stage(
             whole, asked, bare, build_backbone("squeezenet1_0"), is_learned=False, seed=0, progress=Progress()
         )
+
+
+def test_regions_lie_on_masks_where_there_are_no_circles(lists, tmp_path):
+    import SimpleITK
+    from XTLLib.data.mammogram import read_mammogram
+    from XTLLib.data.mammogram_entries import circles_of
+    from XTLLib.training.mammograms import _marks
+
+    entry = Datalist.load(lists.mammograms).training[1]
+    film, (row, column, radius) = read_mammogram(entry.images["MG"]), circles_of(entry)[0]
+    rows, columns = np.mgrid[: film.shape[0], : film.shape[1]]
+    mask = (np.hypot(rows - row, columns - column) <= radius).astype(np.uint8) * 255
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(mask), str(tmp_path / "mask.png"))
+    masked = replace(entry, attributes={}, further_masks=(str(tmp_path / "mask.png"),))
+    assert _marks(masked, 64) == pytest.approx(_marks(entry, 64), abs=0.5)
 
 
 def test_a_region_larger_than_its_image_is_refused(lists):

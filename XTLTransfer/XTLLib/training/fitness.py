@@ -13,6 +13,7 @@ from ..transfer.stages import (
     SelfSupervised,
     TrainedStage,
 )
+from .mammograms import has_marks
 from .policy import require_policy
 from .specs import conversion_of
 from .unlabelled_cases import unique_images
@@ -92,10 +93,10 @@ def _require_regions(where: str, datalist: Datalist) -> None:
             f"{where} has a region, its datalist {datalist.name} has {len(datalist.classes)} classes",
             "Leave region out of the chain, or give a datalist of normal and abnormal films",
         )
-    if not any(entry.label and entry.attributes.get("circles_px") for entry in datalist.training):
+    if not any(entry.label and has_marks(entry) for entry in datalist.training):
         raise InputError(
             f"{where} has a region, but no abnormality is marked in the training films of its datalist {datalist.name}",
-            "Leave region out of the chain to train on whole breasts, or add circles_px to the entries",
+            "Leave region out of the chain to train on whole breasts, or add circles_px or masks to the entries",
         )
 
 

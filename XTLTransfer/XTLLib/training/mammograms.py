@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from ..data.datalist import MAMMOGRAM_CHANNEL, Entry
 from ..data.mammogram import positions_in_prepared, read_mammogram
-from ..data.mammogram_entries import circles_of, keeps_side, load_mammogram
+from ..data.mammogram_entries import circles_of, keeps_side, lesion_mask, load_mammogram
 from ..errors import InputError
+from ..metrics.components import label_components
 from ..progress import Progress
 from .augment import PlaneMotion, change_intensities
 from .classes import ClassTask
@@ -32,6 +33,7 @@ REGION_MOTION = PlaneMotion(degrees=30, scale=(0.8, 1.25), shift=0.0, flips_rows
 REGION_MARGIN = 1.5  # side of what is cut out, to be moved, over the side of what is shown
 _JITTER = 0.15  # of the region's side, by which an abnormality is off its middle
 _TRIES = 50
+_CONNECTIVITY = 26  # of marked regions in one slice: also across corners
 
 
 class MammogramTask(ClassTask):
@@ -70,7 +72,7 @@ class RegionTask(MammogramTask):
         if not any(entry.label for entry in usable["training"]):
             raise InputError(
                 f"no abnormality is marked in the training films of the datalist {datalist.name}",
-                "Leave region out of the chain to train on whole breasts, or add circles_px to the entries",
+                "Leave region out of the chain to train on whole breasts, or add circles_px or masks to the entries",
             )
         self._circles: list[np.ndarray] = []
         super().__init__(stage, replace(datalist, **usable), seed, progress)
@@ -151,15 +153,24 @@ def load_films(entries: Sequence[Entry], size: int, progress: Progress) -> Tenso
     return torch.from_numpy(images)
 
 
+def has_marks(entry: Entry) -> bool:
+    """Whether circles or masks say where a film's abnormalities lie."""
+    return bool(entry.attributes.get("circles_px") or entry.further_masks)
+
+
 def _is_usable(entry: Entry) -> bool:
-    return not entry.label or bool(entry.attributes.get("circles_px"))
+    return not entry.label or has_marks(entry)
 
 
 def _marks(entry: Entry, size: int) -> np.ndarray:
-    """Centres (n, 2) [row, column], in the prepared image, of an abnormal film's circles."""
-    centres = circles_of(entry)[:, :2] if entry.label else np.empty((0, 2))
-    film = read_mammogram(entry.images[MAMMOGRAM_CHANNEL])
-    return positions_in_prepared(film, size, centres, keeps_side(entry))
+    """Centres (n, 2) [row, column], in the prepared image, of an abnormal film's circles, else of its masks."""
+    if not entry.label:
+        return np.empty((0, 2))
+    film, circles = read_mammogram(entry.images[MAMMOGRAM_CHANNEL]), circles_of(entry)
+    if len(circles):
+        return positions_in_prepared(film, size, circles[:, :2], keeps_side(entry))
+    regions, count = label_components(lesion_mask(entry, size, film)[None], _CONNECTIVITY)
+    return np.array([np.argwhere(regions[0] == number).mean(axis=0) for number in range(1, count + 1)]).reshape(-1, 2)
 
 
 def square_at(film: Tensor, place: np.ndarray, side: int) -> Tensor:
