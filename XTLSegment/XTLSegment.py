@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
 from typing import Annotated
 
+import qt
 import slicer
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
@@ -32,6 +32,8 @@ CHANNELS = {"FLAIR": "flair", "T1": "t1", "T2": "t2", "PD": "pd"}
 """Channel -> the parameter that holds its volume."""
 LOWEST_THRESHOLD = 0.01
 LARGEST_MINIMUM = 1000.0  # mm3
+POLL_MS = 50
+DRAWN_MS = 300  # of quiet after a stroke, before the table follows it
 
 
 class XTLSegment(ScriptedLoadableModule):
@@ -68,6 +70,8 @@ class XTLSegmentParameterNode:
     threshold - probability from which a voxel counts as lesion.
     minimumVolume - smallest lesion kept, mm3.
     segmentation, labelMap, probability, table - outputs; None makes new nodes.
+    edits - what was added, removed and drawn, as XTLLib.inference.edits writes it.
+    lesion - the one that was chosen in the table; 0 for none.
     """
 
     bundle: Path
@@ -82,53 +86,65 @@ class XTLSegmentParameterNode:
     labelMap: vtkMRMLLabelMapVolumeNode
     probability: vtkMRMLScalarVolumeNode
     table: vtkMRMLTableNode
+    edits: str = ""
+    lesion: int = 0
 
 
 class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: wires the .ui file to the parameter node and Apply to the logic."""
+    """The panel: wires the .ui file to the parameter node and to XTLLib.scene.segment_panel."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
-        self._message = ""
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
-        from XTLLib.scene.choices import BundleReader
-        from XTLLib.scene.panel import PanelRun, ParameterLink
+        from XTLLib.scene.panel import ParameterLink
+        from XTLLib.scene.segment_panel import SegmentPanel
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/XTLSegment.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = XTLSegmentLogic()
-        self._bundles = BundleReader("segmentation")
-        sections = ("inputsCollapsibleButton", "settingsCollapsibleButton", "outputsCollapsibleButton")
-        self._run = PanelRun(self.ui, sections, slicer.app.processEvents, self.updateGui)
+        self._runTimer, self._drawnTimer = qt.QTimer(), qt.QTimer()
+        self._runTimer.setInterval(POLL_MS)
+        self._drawnTimer.setInterval(DRAWN_MS)
+        self._drawnTimer.setSingleShot(True)
+        timers = (self._runTimer, self._drawnTimer)
+        self._panel = SegmentPanel(self.ui, slicer.mrmlScene, CHANNELS, *timers, self.showError)
         self._link = ParameterLink(self, self.updateGui)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
-        self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self._runTimer.connect("timeout()", self._panel.tick)
+        self._drawnTimer.connect("timeout()", self._panel.take_in)
+        self.ui.applyButton.connect("clicked(bool)", lambda checked: self._panel.apply())
+        section = self._panel.section
+        self.ui.undoButton.connect("clicked(bool)", lambda checked: section.undo())
+        self.ui.redoButton.connect("clicked(bool)", lambda checked: section.redo())
+        self.ui.addLesionButton.connect("toggled(bool)", lambda on: section.wait_for_clicks("add", on))
+        self.ui.removeLesionButton.connect("toggled(bool)", lambda on: section.wait_for_clicks("remove", on))
+        rows = self.ui.tableView.selectionModel()
+        rows.connect("currentRowChanged(QModelIndex,QModelIndex)", section.row_chosen)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
-        self._run.cancel()
+        self._panel.close()
         self._link.close()
         self.removeObservers()
 
     def enter(self) -> None:
-        self._bundles.forget()  # the folder may have changed while another module was shown
         self.initializeParameterNode()
 
     def exit(self) -> None:
-        if not self._run.is_running:
-            self._link.close()
+        self._panel.leave()
+        self._link.close()
 
     def onSceneStartClose(self, caller, event) -> None:
-        self._run.cancel()
-        self._message = ""
+        self._panel.release()
         self._link.close()
 
     def onSceneEndClose(self, caller, event) -> None:
@@ -142,70 +158,16 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def initializeParameterNode(self) -> None:
         from XTLLib.scene.choices import guess_volumes
 
+        self._panel.attach(self.logic.getParameterNode())
         self._link.open()
         guess_volumes(self._link.node, CHANNELS, slicer.mrmlScene)
 
     def updateGui(self, caller=None, event=None) -> None:
-        """What the parameters mean for the panel: what can be chosen, and whether Apply can run."""
-        from XTLLib.scene.choices import describe_bundle, missing_choice
+        if self._link.node:
+            self._panel.update(by_user=caller is not None)
 
-        parameters = self._link.node
-        if self._run.is_running or not parameters:
-            return
-        if caller is not None:  # the user chose something: what was said of the last run is out of date
-            self._message = ""
-        bundle, problem = self._bundles.read(parameters.bundle)
-        if bundle and parameters.useBundleSettings:
-            parameters.threshold = max(LOWEST_THRESHOLD, bundle.threshold)
-            parameters.minimumVolume = min(LARGEST_MINIMUM, bundle.minimum_volume_mm3)
-        volumes = {channel: getattr(parameters, name) for channel, name in CHANNELS.items()}
-        missing = problem or missing_choice(bundle, volumes)
-        self.ui.bundleLabel.text = describe_bundle(bundle)
-        self.ui.bundleLabel.visible = bundle is not None
-        for channel, name in CHANNELS.items():
-            getattr(self.ui, f"{name}Selector").enabled = bundle is None or channel in bundle.channels
-        self.ui.thresholdSlider.enabled = not parameters.useBundleSettings
-        self.ui.minimumVolumeSpinBox.enabled = not parameters.useBundleSettings
-        self.ui.tableView.setMRMLTableNode(parameters.table)
-        self.ui.tableView.resizeColumnsToContents()
-        self.ui.resultsCollapsibleButton.visible = parameters.table is not None
-        self.ui.applyButton.enabled = not missing
-        self.ui.applyButton.toolTip = missing or _("Segment the lesions")
-        self.ui.statusLabel.text = self._message or missing
-
-    def onApplyButton(self) -> None:
-        """Run; while it runs, cancel."""
-        if self._run.is_running:
-            self._run.cancel()
-            return
-        self._message = _("Nothing was segmented; the scene is as it was.")
-        with slicer.util.tryWithErrorDisplay(_("The lesions were not segmented.")), self._run as progress:
-            self._message = self.apply(self._link.node, progress)
-
-    def apply(self, parameters: XTLSegmentParameterNode, progress) -> str:
-        """Segment with the chosen parameters and return a sentence about the result."""
-        from XTLLib.scene.packages import ensure_packages
-
-        ensure_packages("XTL Segment")
-        began = time.monotonic()
-        nodes = self.logic.process(
-            {channel: getattr(parameters, name) for channel, name in CHANNELS.items()},
-            parameters.bundle,
-            threshold=None if parameters.useBundleSettings else parameters.threshold,
-            minimumVolume=None if parameters.useBundleSettings else parameters.minimumVolume,
-            segmentation=parameters.segmentation,
-            labelMap=parameters.labelMap,
-            probability=parameters.probability,
-            table=parameters.table,
-            progress=progress,
-        )
-        parameters.segmentation, parameters.labelMap = nodes.segmentation, nodes.label
-        parameters.probability, parameters.table = nodes.probability, nodes.table
-        self.ui.bundlePathLineEdit.addCurrentPathToHistory()
-        volumes = slicer.util.arrayFromTableColumn(nodes.table, "volume")
-        return _("{count} lesions, {volume:.2f} ml together, in {seconds:.1f} s.").format(
-            count=len(volumes), volume=volumes.sum() / 1000, seconds=time.monotonic() - began
-        )
+    def showError(self, message: str, details) -> None:
+        slicer.util.errorDisplay(message, detailedText="\n".join(details))
 
 
 class XTLSegmentLogic(ScriptedLoadableModuleLogic):
@@ -228,6 +190,16 @@ class XTLSegmentLogic(ScriptedLoadableModuleLogic):
     ):
         """Segment the lesions of one case and put them into the scene; needs no panel.
 
+        It computes here and now, and gives what Apply gives::
+
+            flair = slicer.util.loadVolume("/data/patient07/FLAIR.nii.gz")
+            t1 = slicer.util.loadVolume("/data/patient07/T1.nii.gz")
+            nodes = slicer.util.getModuleLogic("XTLSegment").process(
+                {"FLAIR": flair, "T1": t1}, "/models/ms", threshold=0.4
+            )
+            print(slicer.util.arrayFromTableColumn(nodes.table, "volume").sum() / 1000, "ml")
+            slicer.util.saveNode(nodes.segmentation, "/results/patient07.seg.nrrd")
+
         :param channels: channel name -> volume node; channels that the bundle does not use are left alone.
         :param bundle: folder of the trained model.
         :param threshold: probability from which a voxel is lesion; None takes the bundle's.
@@ -247,7 +219,6 @@ class XTLSegmentLogic(ScriptedLoadableModuleLogic):
         model = bundle_for("segmentation", bundle)
         used = {name: channels.get(name) for name in model.channels}
         case = case_from_nodes(used, model.reference)
-        # The seam for a background worker: from here to ``result`` nothing touches the scene.
         result = segment_case(
             case,
             model,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import slicer
 from host.reload import save_and_reload
-from progress_hooks import at_progress, watch_progress
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +38,82 @@ def expected(case, bundle):
     return segment_case(case, load_bundle(bundle))
 
 
+class Lent:
+    """A worker that outlives the panels: its process is started once for many tests."""
+
+    def __init__(self, worker) -> None:
+        self._worker = worker
+
+    def __getattr__(self, name: str):
+        return getattr(self._worker, name)
+
+    def close(self) -> None:
+        """The panel lets go of it: what it does is stopped, the process stays."""
+        job = self._worker._job
+        if job is not None:
+            job.cancel()
+            wait(lambda: job.poll() is None or job.is_done)
+
+
+@pytest.fixture(scope="module")
+def lent_worker():
+    from XTLLib.inference.client import InferenceWorker
+
+    worker = InferenceWorker()
+    yield worker
+    worker.close()
+
+
 @pytest.fixture
-def panel(open_panel, scene, case):
+def panel(open_panel, scene, case, lent_worker, monkeypatch):
+    """The panel on a case, with a worker that is warm from earlier tests."""
+    from XTLLib.scene.inputs import add_case
+
+    monkeypatch.setattr("XTLLib.inference.client.InferenceWorker", lambda: Lent(lent_worker))
+    add_case(case, scene)
+    return open_panel("XTLSegment")
+
+
+@pytest.fixture
+def own_panel(open_panel, scene, case):
+    """The panel on a case, with a worker process that no other test has."""
     from XTLLib.scene.inputs import add_case
 
     add_case(case, scene)
     return open_panel("XTLSegment")
+
+
+def wait(done: Callable[[], bool], limit_s: float = 90.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not done():
+        slicer.app.processEvents()
+        time.sleep(0.01)
+        assert time.monotonic() < deadline, "it took too long"
+
+
+def is_running(panel) -> bool:
+    return panel.widget._panel.run.is_running
+
+
+def finish(panel) -> None:
+    wait(lambda: not is_running(panel))
+
+
+def apply(panel) -> None:
+    panel.widget.ui.applyButton.click()
+    finish(panel)
+
+
+def worker_of(panel):
+    return panel.widget._panel._background._worker
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
 def test_volumes_are_recognised_by_their_names(panel):
@@ -89,10 +163,9 @@ def test_the_bundle_s_settings_are_shown_and_can_be_left(panel, bundle):
     assert panel.widget.logic.getParameterNode().threshold == of_bundle
     assert ui.thresholdSlider.value == pytest.approx(of_bundle, abs=0.005)
     assert ui.minimumVolumeSpinBox.value == 128.0
-    assert not ui.thresholdSlider.enabled
-    ui.bundleSettingsCheckBox.checked = False
-    assert ui.thresholdSlider.enabled
+    assert ui.bundleSettingsCheckBox.checked
     ui.thresholdSlider.value = 0.7
+    assert not ui.bundleSettingsCheckBox.checked, "moving a slider leaves the bundle's settings"
     assert panel.widget.logic.getParameterNode().threshold == pytest.approx(0.7)
     ui.bundleSettingsCheckBox.checked = True
     assert panel.widget.logic.getParameterNode().threshold == of_bundle
@@ -103,12 +176,24 @@ def test_apply_puts_the_numbers_of_the_library_into_the_scene(panel, bundle, exp
     panel.grab(artifacts / "XTLSegment-empty.png")
     ui.bundlePathLineEdit.currentPath = str(bundle)
     ui.outputsCollapsibleButton.collapsed = False
-    seen = watch_progress(panel)
+    seen = [0]
     ui.applyButton.click()
+    assert ui.applyButton.text == "Cancel"
+    assert is_running(panel), "the click returns at once"
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+
+    def look() -> bool:
+        if is_running(panel):
+            assert slicer.mrmlScene.GetNumberOfNodes() == nodes, "the scene changes at the end only"
+            if ui.progressBar.value != seen[-1]:
+                seen.append(ui.progressBar.value)
+        return not is_running(panel)
+
+    wait(look)
 
     assert not messages
     assert seen == sorted(seen)
-    assert len(seen) > 3
+    assert seen[-1] > 0
     parameters = panel.widget.logic.getParameterNode()
     label = slicer.util.arrayFromVolume(parameters.labelMap)
     assert np.array_equal(label, expected.label.array)
@@ -135,14 +220,14 @@ def test_apply_puts_the_numbers_of_the_library_into_the_scene(panel, bundle, exp
 def test_a_second_apply_with_own_settings_fills_the_same_nodes(panel, bundle, scene):
     ui = panel.widget.ui
     ui.bundlePathLineEdit.currentPath = str(bundle)
-    ui.applyButton.click()
+    apply(panel)
     nodes = scene.GetNumberOfNodes()
     probability = slicer.util.arrayFromVolume(panel.widget.logic.getParameterNode().probability)
     threshold = round(float(np.quantile(probability, 0.999)), 2)
     ui.bundleSettingsCheckBox.checked = False
     ui.thresholdSlider.value = threshold
     ui.minimumVolumeSpinBox.value = 0
-    ui.applyButton.click()
+    apply(panel)
     assert scene.GetNumberOfNodes() == nodes
     label = slicer.util.arrayFromVolume(ui.labelMapSelector.currentNode())
     assert (label > 0).sum() == (probability >= threshold).sum() > 0
@@ -152,37 +237,154 @@ def test_cancel_leaves_the_scene_as_it_was(panel, bundle, scene, messages, artif
     ui = panel.widget.ui
     ui.bundlePathLineEdit.currentPath = str(bundle)
     nodes = scene.GetNumberOfNodes()
-    texts = []
-
-    def press_cancel() -> None:
-        texts.append(ui.applyButton.text)
-        assert ui.progressBar.visible
-        assert not ui.inputsCollapsibleButton.enabled
-        panel.grab(artifacts / "XTLSegment-running.png")
-        ui.applyButton.click()
-
-    at_progress(panel, 2, press_cancel)
     ui.applyButton.click()
-    assert texts == ["Cancel"]
+    assert ui.applyButton.text == "Cancel"
+    assert ui.progressBar.visible
+    assert not ui.inputsCollapsibleButton.enabled
+    panel.grab(artifacts / "XTLSegment-running.png")
+    ui.applyButton.click()
+    finish(panel)
     assert scene.GetNumberOfNodes() == nodes
     assert not messages
     assert "as it was" in ui.statusLabel.text
     assert ui.applyButton.enabled
-    ui.applyButton.click()
+    apply(panel)
     assert scene.GetNumberOfNodes() > nodes, "after a cancel, Apply runs again"
 
 
 def test_closing_the_scene_while_it_runs_is_a_cancel(panel, bundle, scene, messages):
     panel.widget.ui.bundlePathLineEdit.currentPath = str(bundle)
-    at_progress(panel, 2, lambda: scene.Clear(0))
     panel.widget.ui.applyButton.click()
+    scene.Clear(0)
+    finish(panel)
     assert not messages
     assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
     assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
     assert not panel.widget.ui.applyButton.enabled
 
 
-def test_bad_input_is_one_message_that_names_it(panel, bundle, scene, messages, slot_errors):
+def test_a_result_that_came_just_before_the_scene_was_closed_is_dropped(panel, bundle, scene, messages):
+    panel.widget.ui.bundlePathLineEdit.currentPath = str(bundle)
+    panel.widget._runTimer.stop()
+    panel.widget.ui.applyButton.click()
+    panel.widget._runTimer.stop()
+    background = panel.widget._panel._background
+    wait(lambda: background.poll() is None or not background.is_running)
+    scene.Clear(0)
+    panel.widget._panel.tick()
+    assert not is_running(panel)
+    assert not messages
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
+def test_an_input_and_an_output_deleted_while_it_runs(panel, bundle, scene, messages, expected):
+    ui = panel.widget.ui
+    ui.bundlePathLineEdit.currentPath = str(bundle)
+    apply(panel)
+    ui.applyButton.click()
+    for name in ("FLAIR", "FLAIR MS lesion label map"):
+        scene.RemoveNode(slicer.util.getNode(name))
+    finish(panel)
+    assert not messages
+    assert "FLAIR was removed from the scene meanwhile" in ui.statusLabel.text
+    assert "made anew" in ui.statusLabel.text
+    parameters = panel.widget.logic.getParameterNode()
+    assert parameters.labelMap.GetScene() is scene
+    assert np.array_equal(slicer.util.arrayFromVolume(parameters.labelMap), expected.label.array)
+    assert parameters.table.GetNumberOfRows() == len(expected.lesions)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_worker_that_is_killed_is_one_message_and_the_next_apply_runs(own_panel, bundle, scene, messages):
+    panel = own_panel
+    ui = panel.widget.ui
+    ui.bundlePathLineEdit.currentPath = str(bundle)
+    nodes = scene.GetNumberOfNodes()
+    ui.applyButton.click()
+    wait(lambda: worker_of(panel).pid is not None)
+    os.kill(worker_of(panel).pid, signal.SIGKILL)
+    finish(panel)
+    (message,) = messages
+    assert "ended unexpectedly" in message.text
+    assert "Traceback" not in message.text
+    assert scene.GetNumberOfNodes() == nodes
+    assert "as it was" in ui.statusLabel.text
+    apply(panel)
+    assert scene.GetNumberOfNodes() > nodes
+    assert len(messages) == 1
+
+
+def test_a_full_disk_is_one_message(panel, bundle, scene, messages, monkeypatch):
+    from XTLLib.errors import XTLError
+    from XTLLib.inference.exchange import ExchangeFolder
+
+    def full(self, array):
+        raise XTLError("12 MiB cannot be handed over in /dev/shm (No space left on device)", "Free some memory")
+
+    ui = panel.widget.ui
+    ui.bundlePathLineEdit.currentPath = str(bundle)
+    nodes = scene.GetNumberOfNodes()
+    with monkeypatch.context() as patched:
+        patched.setattr(ExchangeFolder, "put", full)
+        apply(panel)
+    (message,) = messages
+    assert "No space left" in message.text
+    assert scene.GetNumberOfNodes() == nodes
+    assert ui.applyButton.text == "Apply"
+    assert ui.applyButton.enabled
+    apply(panel)
+    assert scene.GetNumberOfNodes() > nodes
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_closing_the_panel_while_it_runs_leaves_nothing_behind(
+    own_panel, bundle, scene, messages, monkeypatch, tmp_path
+):
+    panel = own_panel
+    exchanged = tmp_path / "exchanged"
+    exchanged.mkdir()
+    monkeypatch.setattr("XTLLib.inference.exchange._base_folder", lambda: exchanged)
+    panel.widget.ui.bundlePathLineEdit.currentPath = str(bundle)
+    panel.widget.ui.applyButton.click()
+    wait(lambda: worker_of(panel).pid is not None)
+    pid = worker_of(panel).pid
+    nodes = scene.GetNumberOfNodes()
+    panel.widget.cleanup()
+    wait(lambda: not is_alive(pid))
+    assert not list(exchanged.iterdir())
+    assert scene.GetNumberOfNodes() == nodes
+    assert not messages
+
+
+def test_fifty_clicks_in_a_row(panel, bundle, scene, messages, expected):
+    """Each click but the first is a cancel or falls on a button that waits for one."""
+    ui = panel.widget.ui
+    ui.bundlePathLineEdit.currentPath = str(bundle)
+    for number in range(50):
+        ui.applyButton.click()
+        if number % 5 == 0:
+            slicer.app.processEvents()
+    finish(panel)
+    if panel.widget.logic.getParameterNode().labelMap is None:  # the last click was a cancel
+        apply(panel)
+    assert not messages
+    label = slicer.util.arrayFromVolume(panel.widget.logic.getParameterNode().labelMap)
+    assert np.array_equal(label, expected.label.array)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLLabelMapVolumeNode") == 1
+
+
+def test_choosing_a_bundle_warms_the_worker(own_panel, bundle):
+    panel = own_panel
+    assert worker_of(panel).pid is None
+    panel.widget.ui.bundlePathLineEdit.currentPath = str(bundle)
+    wait(lambda: worker_of(panel).pid is not None)
+    wait(lambda: not panel.widget._panel._background.is_active)
+    pid = worker_of(panel).pid
+    apply(panel)
+    assert worker_of(panel).pid == pid
+
+
+def test_bad_input_is_one_message_that_names_it(panel, bundle, scene, messages):
     volume = slicer.util.getNode("T1")
     slicer.util.arrayFromVolume(volume)[:] = 0
     moved = slicer.vtkMRMLLinearTransformNode()
@@ -192,14 +394,11 @@ def test_bad_input_is_one_message_that_names_it(panel, bundle, scene, messages, 
     volume.SetAndObserveTransformNodeID(moved.GetID())
     panel.widget.ui.bundlePathLineEdit.currentPath = str(bundle)
     nodes = scene.GetNumberOfNodes()
-    panel.widget.ui.applyButton.click()
+    apply(panel)
     (message,) = messages
     assert message.text.startswith("The lesions were not segmented.\n\nT1 (T1) covers only 0%")
     assert scene.GetNumberOfNodes() == nodes
     assert panel.widget.ui.applyButton.enabled
-    (error,) = slot_errors  # as in Slicer, the traceback goes to the console as well
-    assert type(error).__name__ == "InputError"
-    slot_errors.clear()
 
 
 def test_choices_survive_saving_and_loading_the_scene(panel, bundle, scene, tmp_path):
@@ -208,7 +407,7 @@ def test_choices_survive_saving_and_loading_the_scene(panel, bundle, scene, tmp_
     ui.bundleSettingsCheckBox.checked = False
     ui.thresholdSlider.value = 0.62
     ui.minimumVolumeSpinBox.value = 12.5
-    ui.applyButton.click()
+    apply(panel)
     save_and_reload(scene, tmp_path)
     assert Path(ui.bundlePathLineEdit.currentPath) == bundle
     assert ui.flairSelector.currentNode().GetName() == "FLAIR"
@@ -217,6 +416,125 @@ def test_choices_survive_saving_and_loading_the_scene(panel, bundle, scene, tmp_
     assert ui.thresholdSlider.value == pytest.approx(0.62)
     assert ui.minimumVolumeSpinBox.value == pytest.approx(12.5)
     assert ui.applyButton.enabled
+
+
+def test_sliders_answer_at_once_and_rows_lead_to_lesions(panel, bundle, scene, messages, artifacts):
+    from XTLLib.inference.lesions import find_lesions
+    from XTLLib.scene.nodes import volume_from_node
+    from XTLLib.scene.views import add_slice_views
+
+    ui = panel.widget.ui
+    add_slice_views(scene, slicer.util.getNode("FLAIR"))
+    ui.bundlePathLineEdit.currentPath = str(bundle)
+    apply(panel)
+    parameters = panel.widget.logic.getParameterNode()
+    before = parameters.table.GetNumberOfRows()
+    ui.thresholdSlider.value = parameters.threshold + 0.01
+    _, lesions = find_lesions(volume_from_node(parameters.probability), parameters.threshold, parameters.minimumVolume)
+    assert parameters.table.GetNumberOfRows() == len(lesions) != before
+    assert ui.summaryLabel.text.startswith(f"{len(lesions)} lesions")
+    assert worker_of(panel).is_busy is False
+
+    view = ui.tableView._qobject
+    view.selectRow(1)
+    to_ras = scene.GetNodeByID("vtkMRMLSliceNodeRed").GetSliceToRAS()
+    assert [to_ras.GetElement(row, 3) for row in range(3)] == pytest.approx(lesions[1].position_ras, abs=1e-3)
+    assert panel.widget.logic.getParameterNode().lesion == 2
+    ui.outputsCollapsibleButton.collapsed = True
+    panel.grab(artifacts / "XTLSegment-interactive.png")
+    assert not messages
+
+
+def place(scene, ras) -> None:
+    """Click in a view at a point, as the markups module hears it."""
+    node = scene.GetNodeByID(scene.GetNodeByID("vtkMRMLSelectionNodeSingleton").GetActivePlaceNodeID())
+    node.AddControlPointWorld(*ras)
+
+
+def test_clicks_in_the_views_edit_and_can_be_undone(panel, bundle, scene, messages):
+    ui = panel.widget.ui
+    ui.bundlePathLineEdit.currentPath = str(bundle)
+    assert not ui.removeLesionButton.enabled
+    apply(panel)
+    parameters = panel.widget.logic.getParameterNode()
+    nodes = scene.GetNumberOfNodes()
+    first = [slicer.util.arrayFromTableColumn(parameters.table, axis)[0] for axis in "RAS"]
+    rows = parameters.table.GetNumberOfRows()
+    voxel = np.unravel_index(
+        np.argmax(slicer.util.arrayFromVolume(parameters.probability)),
+        slicer.util.arrayFromVolume(parameters.probability).shape,
+    )
+    peak = panel.widget._panel.section.lesions._finder().probability.grid.index_to_ras(voxel[::-1])
+    interaction = scene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
+    ui.removeLesionButton.click()
+    assert interaction.GetCurrentInteractionMode() == interaction.Place
+    place(scene, peak)
+    assert parameters.table.GetNumberOfRows() == rows - 1
+    assert ui.undoButton.enabled
+    place(scene, (500.0, 0.0, 0.0))
+    assert "outside of the probability map" in ui.statusLabel.text
+    ui.addLesionButton.click()
+    assert not ui.removeLesionButton.checked
+    place(scene, peak)
+    assert parameters.table.GetNumberOfRows() >= rows
+    ui.addLesionButton.click()
+    assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
+    assert scene.GetNumberOfNodes() == nodes, "no point is left behind"
+    ui.undoButton.click()
+    ui.undoButton.click()
+    assert parameters.table.GetNumberOfRows() == rows
+    assert not ui.undoButton.enabled
+    assert ui.redoButton.enabled
+    assert [slicer.util.arrayFromTableColumn(parameters.table, axis)[0] for axis in "RAS"] == first
+    assert not messages
+
+
+def test_escape_ends_the_clicking(panel, bundle, scene):
+    ui = panel.widget.ui
+    ui.bundlePathLineEdit.currentPath = str(bundle)
+    apply(panel)
+    ui.addLesionButton.click()
+    scene.GetNodeByID("vtkMRMLInteractionNodeSingleton").SwitchToViewTransformMode()
+    assert not ui.addLesionButton.checked
+    ui.addLesionButton.click()
+    panel.exit()
+    assert not ui.addLesionButton.checked
+    ui.addLesionButton.click()
+    scene.Clear(0)
+    assert not ui.addLesionButton.checked
+
+
+def test_the_table_follows_the_segment_editor_also_while_another_module_is_shown(panel, bundle, scene, tmp_path):
+    ui = panel.widget.ui
+    ui.bundlePathLineEdit.currentPath = str(bundle)
+    apply(panel)
+    parameters = panel.widget.logic.getParameterNode()
+    volume = slicer.util.arrayFromTableColumn(parameters.table, "volume").sum()
+    panel.exit()
+    label = slicer.util.arrayFromVolume(parameters.labelMap)
+    drawn = (label > 0).astype(np.uint8)
+    drawn[0, :4, :4] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        drawn, parameters.segmentation, "ms-lesion", parameters.probability
+    )
+    wait(lambda: slicer.util.arrayFromTableColumn(parameters.table, "volume").sum() > volume, 5)
+    assert slicer.util.arrayFromTableColumn(parameters.table, "volume").sum() == pytest.approx(volume + 16 * 64.0)
+    panel.enter()
+    assert ui.undoButton.enabled
+    save_and_reload(scene, tmp_path)
+    assert ui.undoButton.enabled
+    ui.undoButton.click()
+    parameters = panel.widget.logic.getParameterNode()
+    assert slicer.util.arrayFromTableColumn(parameters.table, "volume").sum() == pytest.approx(volume)
+
+
+def test_limits_of_the_sliders_are_those_of_the_library():
+    from XTLLib.scene import bundle_settings
+
+    import XTLSegment
+
+    assert bundle_settings.LOWEST_THRESHOLD == XTLSegment.LOWEST_THRESHOLD
+    assert bundle_settings.LARGEST_MINIMUM_MM3 == XTLSegment.LARGEST_MINIMUM
 
 
 def test_closing_the_scene_empties_the_panel(panel, bundle, scene):

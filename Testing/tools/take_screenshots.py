@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -70,9 +71,14 @@ def _last_case(cohort: Path):
 
 
 def _apply_and_keep(panel: boot.Panel) -> None:
+    import slicer
+
     ui = panel.widget.ui
     assert ui.applyButton.enabled, ui.statusLabel.text
     ui.applyButton.click()
+    while ui.progressBar.visible:  # some panels go on working after the click
+        slicer.app.processEvents()
+        time.sleep(0.02)
     ui.outputsCollapsibleButton.collapsed = False
     _keep(panel)
 

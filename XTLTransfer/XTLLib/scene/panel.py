@@ -72,13 +72,20 @@ class PanelRun:
     sections : names of the widgets that are greyed while the work runs.
     process_events : lets the application react to clicks, and repaint.
     on_end : called when the panel is itself again.
+    text : of the button while nothing runs; default: Apply.
     """
 
     def __init__(
-        self, ui: Any, sections: Sequence[str], process_events: Callable[[], None], on_end: Callable[[], None]
+        self,
+        ui: Any,
+        sections: Sequence[str],
+        process_events: Callable[[], None],
+        on_end: Callable[[], None],
+        text: str = "",
     ) -> None:
         from slicer.i18n import tr
 
+        self._text = text or tr("Apply")
         self._ui, self._sections = ui, tuple(sections)
         self._process_events, self._on_end, self._tr = process_events, on_end, tr
         self.is_running = self.is_cancelled = False
@@ -103,7 +110,7 @@ class PanelRun:
         """Show that the work has ended."""
         self.is_running = False
         self._show(False)
-        self._ui.applyButton.text = self._tr("Apply")
+        self._ui.applyButton.text = self._text
         self._on_end()
 
     def __enter__(self) -> Progress:

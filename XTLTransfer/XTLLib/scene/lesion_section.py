@@ -1,0 +1,146 @@
+"""The part of the XTL Segment panel below Apply: the table that centres the views, clicks, undo and redo.
+
+Widgets are known by their properties only, so that no GUI library is needed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import InputError
+from .clicks import ClickTool
+from .interactive import InteractiveLesions
+
+
+class LesionSection:
+    """Ties the lesion table and its buttons to a result in the scene.
+
+    Parameters
+    ----------
+    ui : has ``tableView``, ``addLesionButton``, ``removeLesionButton``, ``undoButton`` and ``redoButton``.
+    on_drawn : see InteractiveLesions.
+    say : shows a sentence to the user.
+    """
+
+    def __init__(self, ui: Any, on_drawn: Callable[[], None], say: Callable[[str], None]) -> None:
+        self._ui, self._say = ui, say
+        self._buttons = {"add": ui.addLesionButton, "remove": ui.removeLesionButton}
+        self._tool = ClickTool(self._clicked, self.stop_clicks)
+        self._mode = ""
+        self._scene: Any = None
+        self.lesions = InteractiveLesions(on_drawn)
+
+    def attach(self, parameters: Any, scene: Any) -> None:
+        """Serve this parameter node."""
+        self._scene = scene
+        self.lesions.attach(parameters)
+        self._try(self.lesions.take_in)  # what was drawn while nobody looked
+
+    def release(self) -> None:
+        """Let go of the scene."""
+        self.stop_clicks()
+        self.lesions.release()
+        self._scene = None
+
+    def update(self, bundle: Any) -> None:
+        """Show what the parameters say, and what can be done.
+
+        Parameters
+        ----------
+        bundle : the chosen one or None; sliders that show the settings of another bundle than the result's
+            leave the result as it is.
+        """
+        if bundle is not None and bundle.name != self.lesions.bundle_name:
+            self.lesions.hold()
+        else:
+            self._try(self.lesions.refresh)
+        is_live = self.lesions.is_live
+        for button in self._buttons.values():
+            button.enabled = is_live
+        if not is_live and self._mode:
+            self.stop_clicks()
+        self._show_history()
+
+    def take_in(self) -> None:
+        """Follow what was drawn in the Segment Editor."""
+        self._try(self.lesions.take_in)
+        self._show_history()
+
+    def row_chosen(self, current: Any, previous: Any = None) -> None:
+        """A row of the table became the current one (a QModelIndex, as the view shows it, sorted or not)."""
+        text = str(current.sibling(current.row(), 0).data()) if current.isValid() else ""
+        if text:
+            self._try(lambda: self.lesions.choose(int(float(text))))
+
+    def wait_for_clicks(self, mode: str, is_on: bool) -> None:
+        """Take clicks in the views as lesions to "add" or to "remove", or give the mouse back."""
+        if not is_on:
+            if mode == self._mode:
+                self.stop_clicks()
+            return
+        self._mode = mode
+        for name, button in self._buttons.items():
+            if name != mode and button.checked:
+                button.checked = False
+        self._tool.start(self._scene)
+
+    def undo(self) -> None:
+        """Take the last edit back."""
+        self._try(self.lesions.undo)
+        self._show_history()
+
+    def redo(self) -> None:
+        """Make it again."""
+        self._try(self.lesions.redo)
+        self._show_history()
+
+    def _clicked(self, ras: tuple[float, float, float]) -> None:
+        change = self.lesions.add_at if self._mode == "add" else self.lesions.remove_at
+        if self._try(lambda: change(ras)):
+            self._say("")
+        self._show_history()
+
+    def stop_clicks(self) -> None:
+        """Give the mouse back to the views."""
+        self._mode = ""
+        self._tool.stop()
+        for button in self._buttons.values():
+            if button.checked:
+                button.checked = False
+
+    def begin(self) -> None:
+        """A new result has come."""
+        self.lesions.begin()
+        self._ui.tableView.resizeColumnsToContents()
+
+    @property
+    def summary(self) -> str:
+        """How many lesions there are, and their volume; "" without a result that can be read."""
+        from slicer.i18n import tr as _
+
+        try:
+            lesions = self.lesions.lesions
+        except InputError:
+            return ""
+        if not self.lesions.is_live:
+            return ""
+        volume_ml = sum(lesion.volume_mm3 for lesion in lesions) / 1000
+        return _("{count} lesions, {volume:.2f} ml together").format(count=len(lesions), volume=volume_ml)
+
+    def _show_history(self) -> None:
+        self._ui.summaryLabel.text = self.summary
+        try:
+            can_undo, can_redo = self.lesions.can_undo, self.lesions.can_redo
+        except InputError:  # said when it was met first
+            can_undo = can_redo = False
+        self._ui.undoButton.enabled, self._ui.redoButton.enabled = can_undo, can_redo
+
+    def _try(self, action: Callable[[], Any]) -> bool:
+        """Do something that a user's input may not allow; then say why."""
+        try:
+            action()
+        except InputError as error:
+            self._say(str(error))
+            return False
+        return True

@@ -1,0 +1,206 @@
+"""What the XTL Segment panel does: Apply in the background, and everything that can be done with the result.
+
+Widgets and timers are known by their properties only, so that no GUI library is needed here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from ..errors import Cancelled, XTLError
+from .bundle_settings import BundleSettings
+from .choices import BundleReader, describe_bundle, missing_choice
+from .lesion_section import LesionSection
+from .packages import ensure_packages
+from .panel import PanelRun
+from .worker_run import OUTPUTS, BackgroundSegmentation
+
+_SECTIONS = ("inputsCollapsibleButton", "settingsCollapsibleButton", "outputsCollapsibleButton")
+
+
+class Timer(Protocol):
+    """What is asked of a timer (qt.QTimer): it calls whom its owner connected it with."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class SegmentPanel:
+    """The panel's behaviour.
+
+    Parameters
+    ----------
+    ui : the panel's widgets by name.
+    scene : vtkMRMLScene.
+    channels : channel -> the parameter that holds its volume.
+    run_timer : repeating; its owner connects it with :meth:`tick`.
+    drawn_timer : single shot, started anew by every stroke; its owner connects it with :meth:`take_in`.
+    show_error : shows a message to the user, with lines of detail.
+    background : None takes one with a worker process of its own.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        scene: Any,
+        channels: Mapping[str, str],
+        run_timer: Timer,
+        drawn_timer: Timer,
+        show_error: Callable[[str, Sequence[str]], None],
+        background: BackgroundSegmentation | None = None,
+    ) -> None:
+        from slicer.i18n import tr
+
+        self._ui, self._scene, self._channels, self._tr = ui, scene, dict(channels), tr
+        self._run_timer, self._drawn_timer, self._show_error = run_timer, drawn_timer, show_error
+        self._bundles, self._settings = BundleReader("segmentation"), BundleSettings()
+        self.run = PanelRun(ui, _SECTIONS, lambda: None, self.update)
+        self.section = LesionSection(ui, drawn_timer.start, self.say)
+        self._background = background or BackgroundSegmentation()
+        self._parameters: Any = None
+        self._message = ""
+        self._began = 0.0
+
+    def attach(self, parameters: Any) -> None:
+        """Serve this parameter node; call :meth:`update` after each change of it."""
+        self._bundles.forget()  # the folder may have changed while another module was shown
+        self._settings.forget()
+        self._parameters = parameters
+        self.section.attach(parameters, self._scene)
+
+    def leave(self) -> None:
+        """Another module is shown: clicks are no longer ours, the Segment Editor is still followed."""
+        self.section.stop_clicks()
+
+    def release(self) -> None:
+        """The scene is being closed: nothing of it may be touched any more."""
+        self._drawn_timer.stop()
+        self.cancel()
+        self._message = ""
+        self.section.release()
+        self._parameters = None
+
+    def close(self) -> None:
+        """The panel goes: end the worker, whatever it does."""
+        self._run_timer.stop()
+        self.release()
+        self._background.close()
+
+    def say(self, message: str) -> None:
+        """Show a sentence, until the user goes on."""
+        self._message = self._ui.statusLabel.text = message
+
+    def update(self, by_user: bool = False) -> None:
+        """What the parameters mean for the panel: what can be chosen, and whether Apply can run.
+
+        Parameters
+        ----------
+        by_user : something was chosen: what was said of the last run is out of date.
+        """
+        ui, parameters = self._ui, self._parameters
+        if self.run.is_running or parameters is None:
+            return
+        if by_user:
+            self._message = ""
+        bundle, problem = self._bundles.read(parameters.bundle)
+        self._settings.follow(parameters, bundle)
+        self.section.update(bundle)
+        volumes = {channel: getattr(parameters, name) for channel, name in self._channels.items()}
+        missing = problem or missing_choice(bundle, volumes)
+        ui.bundleLabel.text = describe_bundle(bundle)
+        ui.bundleLabel.visible = bundle is not None
+        for channel, name in self._channels.items():
+            getattr(ui, f"{name}Selector").enabled = bundle is None or channel in bundle.channels
+        if ui.tableView.mrmlTableNode() is not parameters.table:
+            ui.tableView.setMRMLTableNode(parameters.table)
+            ui.tableView.resizeColumnsToContents()
+        ui.resultsCollapsibleButton.visible = parameters.table is not None
+        ui.applyButton.enabled = not missing
+        ui.applyButton.toolTip = missing or self._tr("Segment the lesions")
+        ui.statusLabel.text = self._message or missing
+        if bundle is not None:
+            self._background.warm(parameters.bundle)
+            self._run_timer.start()
+
+    def apply(self) -> None:
+        """Start; while it runs, cancel."""
+        if self.run.is_running:
+            self.cancel()
+            return
+        if self._parameters is None:
+            return
+        self._message = self._tr("Nothing was segmented; the scene is as it was.")
+        with self._errors_shown():
+            ensure_packages("XTL Segment")
+            self.section.take_in()
+            self._start(self._parameters)
+            self._began = time.monotonic()
+            self.run.begin()
+            self._run_timer.start()
+        self._ui.statusLabel.text = self._tr("Starting ...") if self.run.is_running else self._message
+
+    def cancel(self) -> None:
+        """Stop a run that is under way; :meth:`tick` finds its end."""
+        if self.run.is_running:
+            self.run.cancel()
+            self._background.cancel()
+
+    def tick(self) -> None:
+        """Take in what the worker reported, and notice its end."""
+        for event in self._background.poll():
+            self.run.show(event)
+        if self.run.is_running and not self._background.is_running:
+            self._finish()
+        if not self._background.is_active:
+            self._run_timer.stop()
+
+    def take_in(self) -> None:
+        """Follow what was drawn in the Segment Editor."""
+        if not self.run.is_running:
+            self.section.take_in()
+
+    def _start(self, parameters: Any) -> None:
+        own = parameters.useBundleSettings
+        self._background.start(
+            {channel: getattr(parameters, name) for channel, name in self._channels.items()},
+            parameters.bundle,
+            {name: getattr(parameters, name) for name in OUTPUTS},
+            threshold=None if own else parameters.threshold,
+            minimum_volume_mm3=None if own else parameters.minimumVolume,
+        )
+
+    def _finish(self) -> None:
+        """Bring the result into the scene and say what it is."""
+        self._message = self._tr("Nothing was segmented; the scene is as it was.")
+        try:
+            with self._errors_shown():
+                finished = self._background.finish(self._scene)
+                self._show(finished.nodes)
+                seconds = self._tr("in {seconds:.1f} s").format(seconds=time.monotonic() - self._began)
+                self._message = " ".join((f"{self.section.summary}, {seconds}.", *finished.notes))
+                self._ui.bundlePathLineEdit.addCurrentPathToHistory()
+        finally:
+            self._background.forget()
+            self.run.end()
+
+    def _show(self, nodes: Any) -> None:
+        parameters = self._parameters
+        modifying = parameters.StartModify()
+        parameters.segmentation, parameters.labelMap = nodes.segmentation, nodes.label
+        parameters.probability, parameters.table = nodes.probability, nodes.table
+        parameters.EndModify(modifying)
+        self.section.begin()
+
+    @contextmanager
+    def _errors_shown(self) -> Iterator[None]:
+        """Show what a user can put right as a message; a cancel needs none."""
+        try:
+            yield
+        except Cancelled:
+            pass
+        except XTLError as error:
+            title = self._tr("The lesions were not segmented.")
+            self._show_error(f"{title}\n\n{error}", self._background.details)

@@ -1,0 +1,211 @@
+"""From a click on Apply to the nodes: read the scene, compute in the background, change the scene at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import Cancelled, XTLError
+from ..progress import ProgressEvent
+from .choices import bundle_for
+from .nodes import case_from_nodes
+from .segmentation import SegmentationNodes, add_segmentation
+
+OUTPUTS = ("segmentation", "labelMap", "probability", "table")
+
+
+class JobLike(Protocol):
+    """What is asked of a job of the worker; see inference.client.Job."""
+
+    is_done: bool
+    details: tuple[str, ...]
+
+    def poll(self) -> list[ProgressEvent]: ...
+    def cancel(self) -> None: ...
+    def result(self) -> Any: ...
+
+
+class WorkerLike(Protocol):
+    """What is asked of a worker; see inference.client.InferenceWorker."""
+
+    def warm(self, bundle: str | os.PathLike) -> JobLike: ...
+    def segment(self, case: Any, bundle: str | os.PathLike, **options: Any) -> JobLike: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What an Apply has brought.
+
+    Attributes
+    ----------
+    nodes : the results in the scene. notes : sentences for the user, of the computation and of the scene.
+    """
+
+    nodes: SegmentationNodes
+    notes: tuple[str, ...]
+
+
+class BackgroundSegmentation:
+    """One segmentation at a time, in a worker process; nothing here blocks.
+
+    The owner calls :meth:`poll` now and then while :attr:`is_active`, and :meth:`finish` once when
+    :attr:`is_running` has become False after a :meth:`start`.
+
+    Parameters
+    ----------
+    worker : None takes a new InferenceWorker, whose process starts with the first job.
+    """
+
+    def __init__(self, worker: WorkerLike | None = None) -> None:
+        if worker is None:
+            from ..inference.client import InferenceWorker
+
+            worker = InferenceWorker()
+        self._worker = worker
+        self._warming: JobLike | None = None
+        self._warmed: Path | None = None
+        self._to_warm: Path | None = None
+        self._waiting: tuple[Any, Path, dict[str, Any]] | None = None
+        self._job: JobLike | None = None
+        self._failure: XTLError | None = None
+        self._is_cancelled = False
+        self._nodes: dict[str, Any] = {}
+        self._reference: tuple[Any, str] = (None, "")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a segmentation is under way."""
+        return self._waiting is not None or (self._job is not None and not self._job.is_done)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether there is anything to poll for."""
+        return self.is_running or self._warming is not None or self._to_warm is not None
+
+    def warm(self, bundle: str | os.PathLike) -> None:
+        """Let the worker load a bundle while the user still chooses; nothing is said when that fails."""
+        path = Path(bundle)
+        if path != self._warmed and find_spec("torch") is not None:
+            self._warmed = self._to_warm = path
+
+    def start(
+        self, channels: Mapping[str, Any], bundle: str | os.PathLike, outputs: Mapping[str, Any], **options: Any
+    ) -> None:
+        """Read the volumes from the scene and send them to the worker.
+
+        Parameters
+        ----------
+        channels : channel name -> volume node; those that the bundle does not use are left alone.
+        outputs : segmentation, labelMap, probability, table -> node; None or absent makes a new one.
+        options : of inference.segment.segment_case.
+
+        Raises
+        ------
+        XTLError : a volume that cannot be used, or no room to hand it over; the scene is as it was.
+        """
+        model = bundle_for("segmentation", bundle)
+        used = {name: channels.get(name) for name in model.channels}
+        case = case_from_nodes(used, model.reference)
+        reference = used[model.reference]
+        self._reference = (reference, reference.GetName())
+        self._nodes = {name: node for name in OUTPUTS if (node := outputs.get(name)) is not None}
+        self._job, self._failure, self._is_cancelled = None, None, False
+        self._to_warm = None
+        self._waiting = (case, Path(bundle), options)
+        if self._warming is None:
+            self._submit()
+            if self._failure is not None:
+                raise self._failure
+
+    def poll(self) -> list[ProgressEvent]:
+        """What the worker reported since the last call; also carries everything else on."""
+        if self._warming is not None:
+            events = self._warming.poll()
+            if not self._warming.is_done:
+                return events if self._waiting is not None else []
+            self._warming = None
+        if self._waiting is not None:
+            self._submit()
+        elif self._job is not None and not self._job.is_done:
+            return self._job.poll()
+        elif self._to_warm is not None:
+            path, self._to_warm = self._to_warm, None
+            try:
+                self._warming = self._worker.warm(path)
+            except XTLError:  # Apply will say it
+                self._warming = None
+        return []
+
+    def cancel(self) -> None:
+        """Stop; :meth:`poll` finds it done within two seconds, and :meth:`finish` raises Cancelled."""
+        self._is_cancelled = True
+        self._waiting = None
+        if self._job is not None:
+            self._job.cancel()
+
+    def finish(self, scene: Any) -> Finished:
+        """Put the result into the scene: into the outputs of :meth:`start` that are still there, else into new nodes.
+
+        Raises
+        ------
+        Cancelled : it was stopped, also when the result was there already.
+        XTLError : it failed; :attr:`details` then has what the worker said. The scene is as it was.
+        """
+        if self._is_cancelled:
+            raise Cancelled("segmentation")
+        if self._failure is not None:
+            raise self._failure
+        result = self._job.result()
+        reference, name = self._reference
+        is_there = reference.GetScene() is scene
+        kept = {role: node for role, node in self._nodes.items() if node.GetScene() is scene}
+        nodes = add_segmentation(
+            result,
+            scene,
+            reference if is_there else None,
+            kept.get("labelMap"),
+            kept.get("segmentation"),
+            kept.get("probability"),
+            kept.get("table"),
+        )
+        return Finished(nodes, (*result.notes, *_scene_notes(name, is_there, len(self._nodes) - len(kept))))
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """The worker's last lines after a failure."""
+        return () if self._job is None else tuple(self._job.details)
+
+    def forget(self) -> None:
+        """Let go of the volumes and nodes of the last run."""
+        self._job, self._nodes, self._reference = None, {}, (None, "")
+
+    def close(self) -> None:
+        """End the worker and remove its files, whatever it does."""
+        self.cancel()
+        self._to_warm = self._warming = None
+        self._worker.close()
+        self.forget()
+
+    def _submit(self) -> None:
+        (case, bundle, options), self._waiting = self._waiting, None
+        try:
+            self._job = self._worker.segment(case, bundle, **options)
+            self._warmed = bundle
+        except XTLError as error:
+            self._failure = error
+
+
+def _scene_notes(reference: str, is_there: bool, outputs_gone: int) -> tuple[str, ...]:
+    from slicer.i18n import tr as _
+
+    notes = []
+    if not is_there:
+        notes.append(_("{name} was removed from the scene meanwhile.").format(name=reference))
+    if outputs_gone:
+        notes.append(_("Outputs that were removed meanwhile were made anew."))
+    return tuple(notes)
