@@ -150,7 +150,7 @@ def test_the_moving_average_is_its_recurrence():
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * value
     assert float(average.state_dict()["weight"]) == pytest.approx(expected, rel=1e-6)
-    with average.in_place(network):
+    with average.in_place():
         assert network.weight.item() == pytest.approx(expected, rel=1e-6)
     assert network.weight.item() == -5.0
 

@@ -34,16 +34,13 @@ class MovingAverage:
         get_ema_multi_avg_fn(decay)(self._averages, [parameter.detach() for parameter in self._live], None)
 
     @contextmanager
-    def in_place(self, network: nn.Module) -> Iterator[None]:
-        """The averages in the network within the block; afterwards its own weights and buffers again."""
-        buffers = {name: value.clone() for name, value in network.named_buffers()}
+    def in_place(self) -> Iterator[None]:
+        """The averages in the network within the block; afterwards its own weights again."""
         self._swap()
         try:
             yield
         finally:
             self._swap()
-            for name, value in network.named_buffers():
-                value.copy_(buffers[name])
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(zip(self._names, self._averages))

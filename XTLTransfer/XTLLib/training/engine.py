@@ -246,7 +246,7 @@ class Engine:
     def _validate(self) -> Validation:
         """Look at the validation patients; keep these weights where they are the best so far."""
         state, keep = self._state, self._training.keep
-        with nullcontext() if self._average is None else self._average.in_place(self._network):
+        with nullcontext() if self._average is None else self._average.in_place():
             self._refresh_statistics()
             self._network.eval()
             validation = self._processes.from_first(lambda: self._task.validate(self._network))
