@@ -127,6 +127,8 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.redoButton.connect("clicked(bool)", lambda checked: section.redo())
         self.ui.addLesionButton.connect("toggled(bool)", lambda on: section.wait_for_clicks("add", on))
         self.ui.removeLesionButton.connect("toggled(bool)", lambda on: section.wait_for_clicks("remove", on))
+        self.ui.adaptButton.connect("clicked(bool)", lambda checked: self._panel.adapt())
+        self.ui.useAdaptedButton.connect("clicked(bool)", lambda checked: self._panel.use_adapted())
         rows = self.ui.tableView.selectionModel()
         rows.connect("currentRowChanged(QModelIndex,QModelIndex)", section.row_chosen)
         self.initializeParameterNode()

@@ -528,6 +528,142 @@ def test_the_table_follows_the_segment_editor_also_while_another_module_is_shown
     assert slicer.util.arrayFromTableColumn(parameters.table, "volume").sum() == pytest.approx(volume)
 
 
+class Adaptation:
+    """An adaptation that is told what comes of it."""
+
+    def __init__(self, bundle, volumes, mask, out) -> None:
+        from XTLLib.data.images import read_mask, read_volume
+
+        self.bundle, self.out, self.is_running, self.outcome = bundle, out, False, None
+        self.volumes = {name: read_volume(path) for name, path in volumes.items()}
+        self.mask, self.folder = read_mask(mask), Path(mask).parent
+        self.is_cancelled = self.is_closed = False
+
+    def start(self) -> None:
+        self.is_running = True
+
+    def poll(self) -> list:
+        from XTLLib.progress import ProgressEvent
+
+        return [ProgressEvent("Adapting", 0.4, 3.0, 7.0)]
+
+    def cancel(self) -> None:
+        self.is_cancelled, self.is_running = True, False
+
+    def result(self):
+        from XTLLib.errors import Cancelled
+
+        if self.is_cancelled:
+            raise Cancelled("adaptation")
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+    def close(self, patience_s: float = 0.0) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture
+def adaptations(panel, bundle, monkeypatch, tmp_path):
+    """A corrected case, and the adaptations that the panel starts on it."""
+    from XTLLib.bundle import library
+
+    made = []
+    monkeypatch.setattr(library, "models_folder", lambda: tmp_path / "models")
+
+    def make(*arguments):
+        made.append(Adaptation(*arguments))
+        return made[-1]
+
+    panel.widget._panel._adapt._make_process = make
+    ui = panel.widget.ui
+    ui.bundlePathLineEdit.currentPath = str(bundle)
+    apply(panel)
+    assert not ui.adaptButton.enabled
+    assert "Correct the lesions first" in ui.adaptButton.toolTip
+    lesion = panel.widget._panel.section.lesions.lesions[0]
+    voxel = panel.widget._panel.section.lesions._shown().of(lesion.identifier)[0]
+    grid = panel.widget._panel.section.lesions._finder().probability.grid
+    panel.widget._panel.section.lesions.remove_at(
+        grid.index_to_ras(np.array(np.unravel_index(voxel, grid.shape))[::-1])
+    )
+    assert ui.adaptButton.enabled
+    return made
+
+
+def test_the_model_is_adapted_to_the_corrected_case_and_offered(panel, bundle, adaptations, case, messages, artifacts):
+    from types import SimpleNamespace
+
+    from XTLLib.scene.self_test import write_segmentation_bundle
+
+    ui = panel.widget.ui
+    ui.adaptButton.click()
+    (adaptation,) = adaptations
+    assert adaptation.bundle == bundle
+    assert set(adaptation.volumes) == {"FLAIR", "T1", "T2"}
+    flair = adaptation.volumes["FLAIR"]
+    assert flair.grid.along_lps().matches(case.grid.along_lps(), 1e-2)
+    label = slicer.util.arrayFromVolume(panel.widget.logic.getParameterNode().labelMap)
+    assert adaptation.mask.array.sum() == (label > 0).sum() > 0
+    wait(lambda: ui.adaptProgressBar.value == 40)
+    assert ui.adaptButton.text == "Cancel"
+    assert "Adapting (about 7 s left)" in ui.adaptLabel.text
+    assert ui.applyButton.enabled, "Apply can be used meanwhile"
+    new = write_segmentation_bundle(adaptation.out)
+    adaptation.outcome = SimpleNamespace(bundle=new, refused=False)
+    adaptation.is_running = False
+    wait(lambda: ui.adaptButton.text == "Adapt to this scanner")
+    assert adaptation.is_closed
+    assert not adaptation.folder.exists()
+    assert ui.useAdaptedButton.visible
+    panel.grab(artifacts / "XTLSegment-adapted.png")
+    ui.useAdaptedButton.click()
+    assert Path(ui.bundlePathLineEdit.currentPath) == new
+    assert not ui.useAdaptedButton.visible
+    assert not messages
+
+
+def test_an_adaptation_that_is_refused_fails_or_is_cancelled(panel, adaptations, messages):
+    from types import SimpleNamespace
+
+    from XTLLib.errors import XTLError
+
+    ui = panel.widget.ui
+
+    def run(outcome) -> None:
+        ui.adaptButton.click()
+        adaptations[-1].outcome = outcome
+        adaptations[-1].is_running = False
+        wait(lambda: ui.adaptButton.text == "Adapt to this scanner")
+        assert not adaptations[-1].folder.exists()
+        assert not ui.useAdaptedButton.visible
+
+    run(SimpleNamespace(bundle=None, refused=True))
+    assert "no better and was not kept" in ui.adaptLabel.text
+    assert not messages
+    run(XTLError("the memory does not suffice", "Close other programs"))
+    (message,) = messages
+    assert message.text.startswith("The model was not adapted.\n\nthe memory")
+    messages.clear()
+    ui.adaptButton.click()
+    ui.adaptButton.click()
+    wait(lambda: ui.adaptButton.text == "Adapt to this scanner")
+    assert adaptations[-1].is_cancelled
+    assert "Cancelled" in ui.adaptLabel.text
+    assert ui.adaptButton.enabled
+    assert not messages
+
+
+def test_an_adaptation_goes_on_without_the_scene_and_ends_with_the_panel(panel, adaptations, scene):
+    panel.widget.ui.adaptButton.click()
+    scene.Clear(0)
+    slicer.app.processEvents()
+    assert adaptations[-1].is_running
+    panel.widget.cleanup()
+    assert adaptations[-1].is_closed
+    assert not adaptations[-1].folder.exists()
+
+
 def test_limits_of_the_sliders_are_those_of_the_library():
     from XTLLib.scene import bundle_settings
 

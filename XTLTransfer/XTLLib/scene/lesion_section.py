@@ -115,6 +115,14 @@ class LesionSection:
         self._ui.tableView.resizeColumnsToContents()
 
     @property
+    def is_corrected(self) -> bool:
+        """Whether there is a result that the user has changed."""
+        try:
+            return self.lesions.can_undo
+        except InputError:
+            return False
+
+    @property
     def summary(self) -> str:
         """How many lesions there are, and their volume; "" without a result that can be read."""
         from slicer.i18n import tr as _

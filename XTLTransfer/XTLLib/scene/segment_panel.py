@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ..errors import Cancelled, XTLError
+from .adapt_section import AdaptSection, MakeProcess
 from .bundle_settings import BundleSettings
 from .choices import BundleReader, describe_bundle, missing_choice
 from .lesion_section import LesionSection
@@ -40,6 +41,7 @@ class SegmentPanel:
     drawn_timer : single shot, started anew by every stroke; its owner connects it with :meth:`take_in`.
     show_error : shows a message to the user, with lines of detail.
     background : None takes one with a worker process of its own.
+    make_adaptation : see AdaptSection.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class SegmentPanel:
         drawn_timer: Timer,
         show_error: Callable[[str, Sequence[str]], None],
         background: BackgroundSegmentation | None = None,
+        make_adaptation: MakeProcess | None = None,
     ) -> None:
         from slicer.i18n import tr
 
@@ -59,6 +62,7 @@ class SegmentPanel:
         self._bundles, self._settings = BundleReader("segmentation"), BundleSettings()
         self.run = PanelRun(ui, _SECTIONS, lambda: None, self.update)
         self.section = LesionSection(ui, drawn_timer.start, self.say)
+        self._adapt = AdaptSection(ui, show_error, make_adaptation)
         self._background = background or BackgroundSegmentation()
         self._parameters: Any = None
         self._message = ""
@@ -87,6 +91,7 @@ class SegmentPanel:
         """The panel goes: end the worker, whatever it does."""
         self._run_timer.stop()
         self.release()
+        self._adapt.close()
         self._background.close()
 
     def say(self, message: str) -> None:
@@ -108,8 +113,7 @@ class SegmentPanel:
         bundle, problem = self._bundles.read(parameters.bundle)
         self._settings.follow(parameters, bundle)
         self.section.update(bundle)
-        volumes = {channel: getattr(parameters, name) for channel, name in self._channels.items()}
-        missing = problem or missing_choice(bundle, volumes)
+        missing = problem or missing_choice(bundle, self._volumes())
         ui.bundleLabel.text = describe_bundle(bundle)
         ui.bundleLabel.visible = bundle is not None
         for channel, name in self._channels.items():
@@ -121,6 +125,7 @@ class SegmentPanel:
         ui.applyButton.enabled = not missing
         ui.applyButton.toolTip = missing or self._tr("Segment the lesions")
         ui.statusLabel.text = self._message or missing
+        self._adapt.update(self._missing_to_adapt(missing))
         if bundle is not None:
             self._background.warm(parameters.bundle)
             self._run_timer.start()
@@ -133,7 +138,7 @@ class SegmentPanel:
         if self._parameters is None:
             return
         self._message = self._tr("Nothing was segmented; the scene is as it was.")
-        with self._errors_shown():
+        with self._errors_shown(self._tr("The lesions were not segmented.")):
             ensure_packages("XTL Segment")
             self.section.take_in()
             self._start(self._parameters)
@@ -154,18 +159,50 @@ class SegmentPanel:
             self.run.show(event)
         if self.run.is_running and not self._background.is_running:
             self._finish()
-        if not self._background.is_active:
+        if self._adapt.is_running:
+            self._adapt.tick()
+            if not self._adapt.is_running:
+                self.update()
+        if not (self._background.is_active or self._adapt.is_running):
             self._run_timer.stop()
+
+    def adapt(self) -> None:
+        """Adapt the bundle to the case as it was corrected; while that runs, cancel it."""
+        if self._adapt.is_running:
+            self._adapt.cancel()
+        elif self._parameters is not None:
+            with self._errors_shown(self._tr("The model was not adapted.")):
+                ensure_packages("XTL Segment", training=True)
+                self.section.take_in()
+                bundle, _ = self._bundles.read(self._parameters.bundle)
+                self._adapt.start(bundle, self._volumes(), self._parameters.labelMap)
+                self._run_timer.start()
+
+    def use_adapted(self) -> None:
+        """Choose the bundle that was adapted."""
+        bundle = self._adapt.take_offer()
+        if bundle is not None and self._parameters is not None:
+            self._parameters.bundle = bundle
 
     def take_in(self) -> None:
         """Follow what was drawn in the Segment Editor."""
         if not self.run.is_running:
             self.section.take_in()
 
+    def _volumes(self) -> dict[str, Any]:
+        return {channel: getattr(self._parameters, name) for channel, name in self._channels.items()}
+
+    def _missing_to_adapt(self, missing: str) -> str:
+        if missing:
+            return missing
+        if not self.section.is_corrected:
+            return self._tr("Correct the lesions first: add and remove some, or draw in the Segment Editor.")
+        return ""
+
     def _start(self, parameters: Any) -> None:
         own = parameters.useBundleSettings
         self._background.start(
-            {channel: getattr(parameters, name) for channel, name in self._channels.items()},
+            self._volumes(),
             parameters.bundle,
             {name: getattr(parameters, name) for name in OUTPUTS},
             threshold=None if own else parameters.threshold,
@@ -176,7 +213,7 @@ class SegmentPanel:
         """Bring the result into the scene and say what it is."""
         self._message = self._tr("Nothing was segmented; the scene is as it was.")
         try:
-            with self._errors_shown():
+            with self._errors_shown(self._tr("The lesions were not segmented.")):
                 finished = self._background.finish(self._scene)
                 self._show(finished.nodes)
                 seconds = self._tr("in {seconds:.1f} s").format(seconds=time.monotonic() - self._began)
@@ -195,12 +232,11 @@ class SegmentPanel:
         self.section.begin()
 
     @contextmanager
-    def _errors_shown(self) -> Iterator[None]:
+    def _errors_shown(self, title: str) -> Iterator[None]:
         """Show what a user can put right as a message; a cancel needs none."""
         try:
             yield
         except Cancelled:
             pass
         except XTLError as error:
-            title = self._tr("The lesions were not segmented.")
             self._show_error(f"{title}\n\n{error}", self._background.details)

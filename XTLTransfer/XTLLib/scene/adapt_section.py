@@ -1,0 +1,194 @@
+"""The button "Adapt to this scanner": the bundle learns from the corrected case in a process of its own.
+
+Widgets are known by their properties only, so that no GUI library is needed here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+from ..data.images import write_volume
+from ..errors import Cancelled, XTLError
+from ..progress import ProgressEvent
+from .nodes import case_from_nodes
+from .panel import PanelRun
+
+_PATIENCE_S = 2.0  # for the process to end by itself when the panel goes
+
+
+class AdaptationLike(Protocol):
+    """What is asked of an adaptation; see training.adapt_process.AdaptProcess."""
+
+    @property
+    def is_running(self) -> bool: ...
+    def start(self) -> None: ...
+    def poll(self) -> list[ProgressEvent]: ...
+    def cancel(self) -> None: ...
+    def result(self) -> Any: ...
+    def close(self, patience_s: float = 0.0) -> None: ...
+
+
+MakeProcess = Callable[[Path, Mapping[str, Path], Path, Path], AdaptationLike]
+"""(bundle, channel -> image file, mask file, folder of the new bundle) -> an adaptation that has not started."""
+
+
+class AdaptSection:
+    """The button, its progress, and the offer of what came of it.
+
+    Parameters
+    ----------
+    ui : has ``adaptButton``, ``adaptProgressBar``, ``adaptLabel`` and ``useAdaptedButton``.
+    make_process : None takes ``xtl adapt``.
+    show_error : shows a message to the user, with lines of detail.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        show_error: Callable[[str, Sequence[str]], None],
+        make_process: MakeProcess | None = None,
+    ) -> None:
+        from slicer.i18n import tr
+
+        self._ui, self._show_error, self._tr = ui, show_error, tr
+        self._make_process = make_process or _xtl_adapt
+        parts = SimpleNamespace(applyButton=ui.adaptButton, progressBar=ui.adaptProgressBar, statusLabel=ui.adaptLabel)
+        self._run = PanelRun(parts, (), lambda: None, lambda: None, tr("Adapt to this scanner"))
+        self._process: AdaptationLike | None = None
+        self._files: tempfile.TemporaryDirectory | None = None
+        self._offered: Path | None = None
+        self._show("")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an adaptation is under way."""
+        return self._run.is_running
+
+    def update(self, missing: str) -> None:
+        """Say whether the button can be pressed. ``missing`` : what the user has to do first; "" for nothing."""
+        if self._run.is_running:
+            return
+        self._ui.adaptButton.enabled = not missing
+        self._ui.adaptButton.toolTip = missing or self._tr(
+            "Train the model further on this case as you corrected it, in the background. The model itself stays; "
+            "a new one is offered when it is better on a part of the case that it did not see."
+        )
+
+    def start(self, bundle: Any, channels: Mapping[str, Any], label: Any) -> None:
+        """Send the case to a new process.
+
+        Parameters
+        ----------
+        bundle : the chosen one. channels : channel -> volume node. label : the corrected lesions.
+        """
+        try:
+            self._process = self._send(bundle, channels, label)
+            self._process.start()
+        except XTLError as error:
+            self._fail(error)
+            return
+        self._offered = None
+        self._show("")
+        self._run.begin()
+        self._ui.adaptLabel.visible = True
+        self._ui.adaptLabel.text = self._tr("Starting ...")
+
+    def cancel(self) -> None:
+        """Stop it; :meth:`tick` finds its end."""
+        if self._run.is_running:
+            self._run.cancel()
+            self._process.cancel()
+
+    def tick(self) -> None:
+        """Take in what the process reported, and notice its end."""
+        if not self._run.is_running:
+            return
+        is_running = self._process.is_running
+        for event in self._process.poll():
+            self._run.show(event)
+        if not is_running:
+            self._finish()
+
+    def take_offer(self) -> Path | None:
+        """The folder of the adapted bundle, which the user accepts."""
+        offered, self._offered = self._offered, None
+        self._show("")
+        return offered
+
+    def close(self) -> None:
+        """The panel goes: end the process and remove its files."""
+        if self._process is not None:
+            self._process.close(_PATIENCE_S)
+            self._process = None
+        self._remove_files()
+
+    def _send(self, bundle: Any, channels: Mapping[str, Any], label: Any) -> AdaptationLike:
+        from ..bundle.library import models_folder
+
+        used = {name: node for name in bundle.channels if (node := channels.get(name)) is not None}
+        case = case_from_nodes(used, bundle.reference, mask_node=label)
+        self._files = tempfile.TemporaryDirectory(prefix="xtl-adapt-")
+        folder = Path(self._files.name)
+        files = {name: folder / f"{name}.nii" for name in case.channels}
+        for name, volume in case.channels.items():
+            write_volume(volume, files[name])
+        write_volume(case.mask, folder / "mask.nii")
+        return self._make_process(bundle.path, files, folder / "mask.nii", _free_folder(models_folder(), bundle.name))
+
+    def _finish(self) -> None:
+        text = ""
+        try:
+            outcome = self._process.result()
+            self._offered = None if outcome.refused else outcome.bundle
+            text = self._told(outcome)
+        except Cancelled:
+            text = self._tr("Cancelled; nothing was kept.")
+        except XTLError as error:
+            self._fail(error)
+        finally:
+            self._process.close()
+            self._process = None
+            self._remove_files()
+            self._run.end()
+            self._show(text)
+
+    def _told(self, outcome: Any) -> str:
+        if outcome.refused:
+            text = self._tr("The adapted model is no better and was not kept: {outcome}.")
+        else:
+            text = self._tr("Adapted: {outcome}.")
+        return text.format(outcome=outcome)
+
+    def _fail(self, error: XTLError) -> None:
+        self._remove_files()
+        self._show_error(f"{self._tr('The model was not adapted.')}\n\n{error}", ())
+
+    def _show(self, text: str) -> None:
+        self._ui.adaptLabel.text = text
+        self._ui.adaptLabel.visible = bool(text)
+        self._ui.useAdaptedButton.visible = self._ui.useAdaptedButton.enabled = self._offered is not None
+
+    def _remove_files(self) -> None:
+        if self._files is not None:
+            self._files.cleanup()
+            self._files = None
+
+
+def _xtl_adapt(bundle: Path, volumes: Mapping[str, Path], mask: Path, out: Path) -> AdaptationLike:
+    from ..training.adapt_process import AdaptProcess
+
+    return AdaptProcess(bundle, volumes, mask, out)
+
+
+def _free_folder(library: Path, name: str) -> Path:
+    """A folder of the model library that is not there yet: name-adapted, name-adapted-2, ..."""
+    stem = name if name.endswith("-adapted") else f"{name}-adapted"
+    number, folder = 1, library / stem
+    while folder.exists():
+        number += 1
+        folder = library / f"{stem}-{number}"
+    return folder
