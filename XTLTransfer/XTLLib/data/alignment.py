@@ -41,7 +41,8 @@ def align_channels(
     """Check that channels lie on the reference in patient space, or register them to it.
 
     The check is a coarse rigid registration (about a tenth of a second a channel) whose result is looked at and
-    not used: where it would move the head by more than 3 mm, the channel probably lies elsewhere. Channels of
+    not used: where it would move the head by more than 3 mm, the channel probably lies elsewhere, by at least
+    that distance (a quick look does not find all of a turn). Channels of
     another DICOM frame of reference are said. Neither stops the work: a user may know better. Images that reach
     less than 60 mm along some axis are not judged.
 

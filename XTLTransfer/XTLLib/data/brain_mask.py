@@ -81,7 +81,11 @@ def find_brain(volume: Volume) -> Volume:
 
 
 def _within_skull(image: np.ndarray, name: str) -> np.ndarray:
-    """The brain in an image (K, J, I) of a head with its skull, at the working spacing."""
+    """The brain in an image (K, J, I) of a head with its skull, at the working spacing.
+
+    The voxels that the surface passes through are part of it: rather a little too much than a lesion in the cortex
+    lost.
+    """
     levels, centre, radius = _start(image, name)
     # Beyond the image is air: a surface that reaches its edge stops there.
     image = np.pad(image, 1, constant_values=levels.dark)
@@ -94,8 +98,8 @@ def _within_skull(image: np.ndarray, name: str) -> np.ndarray:
     return inside
 
 
-def _millilitres(mask: np.ndarray) -> float:
-    return float(mask.sum()) * _WORKING_MM**3 / 1000.0
+def _millilitres(inside: np.ndarray) -> float:
+    return float(inside.sum()) * _WORKING_MM**3 / 1000.0
 
 
 def _start(image: np.ndarray, name: str) -> tuple[_Levels, np.ndarray, float]:
