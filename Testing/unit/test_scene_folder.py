@@ -8,8 +8,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from dicom_series import series_array, write_series
 from scene_cases import GRIDS, LESION, ball, half_voxel_mm, segmentation_result
 from XTLLib.data.case import Case, Finding
+from XTLLib.data.dicom import read_series_folder
 from XTLLib.data.images import read_volume
 from XTLLib.data.volume import Volume, resample
 from XTLLib.errors import InputError
@@ -17,6 +19,7 @@ from XTLLib.inference.classify import rated_case
 from XTLLib.scene import folder as folder_module
 from XTLLib.scene.folder import write_result_folder
 from XTLLib.scene.session import new_scene
+from XTLLib.scene.surfaces import is_shown_in_3d
 
 slicer = pytest.importorskip("slicer")
 pytest.importorskip("matplotlib")
@@ -27,10 +30,12 @@ FILES = [
     "lesions.json",
     "lesions.tsv",
     "probability.nii.gz",
+    "report.html",
     "report.png",
     "scene.mrb",
     "segmentation.seg.nrrd",
 ]
+STATISTICS = ["statistics.json", "statistics.tsv"]  # of segmentations
 
 
 def segmentation(name="oblique"):
@@ -51,7 +56,7 @@ def classification(name="oblique"):
 def test_every_file_is_there_and_agrees(tmp_path, make, name):
     result = make(name)
     out = write_result_folder(result, tmp_path / "out")
-    assert sorted(file.name for file in out.iterdir()) == FILES
+    assert sorted(file.name for file in out.iterdir()) == FILES + (STATISTICS if make is segmentation else [])
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
     label, probability = (read_volume(out / f"{kind}.nii.gz") for kind in ("labelmap", "probability"))
     assert label.grid.matches(result.case.grid, 0.01) and probability.grid.matches(result.case.grid, 0.01)
@@ -108,8 +113,58 @@ def test_results_can_gather_in_one_scene(tmp_path):
 def test_no_lesion_is_a_result_too(tmp_path):
     empty = segmentation_result(GRIDS["LAS"], np.zeros(GRIDS["LAS"].shape, np.float32), segmentation("LAS").case)
     out = write_result_folder(empty, tmp_path / "out")
-    assert sorted(file.name for file in out.iterdir()) == FILES
+    assert sorted(file.name for file in out.iterdir()) == FILES + STATISTICS
     assert len((out / "lesions.tsv").read_text().splitlines()) == 1
+
+
+def dicom_result(folder, **tags):
+    write_series(folder, series_array(), **tags)
+    volume = read_series_folder(folder)
+    probability = np.zeros(volume.grid.shape, np.float32)
+    probability[1:3, 2:5, 3:7] = 0.9
+    return segmentation_result(volume.grid, probability, Case("P 7", {"FLAIR": volume}, "FLAIR"))
+
+
+def test_a_dicom_series_gets_a_dicom_segmentation(tmp_path):
+    pydicom, _ = pytest.importorskip("pydicom"), pytest.importorskip("highdicom")
+    out = write_result_folder(dicom_result(tmp_path / "dcm", FrameOfReferenceUID="1.2.3.4"), tmp_path / "out")
+    dataset = pydicom.dcmread(out / "segmentation.dcm")
+    assert dataset.Modality == "SEG" and dataset.pixel_array.sum() == 2 * 3 * 4
+    for file in out.iterdir():
+        if file.suffix in (".html", ".json", ".tsv"):
+            assert "SECRET" not in file.read_text()
+
+
+def test_where_none_can_be_made_the_report_says_why(tmp_path):
+    pytest.importorskip("highdicom")
+    out = write_result_folder(dicom_result(tmp_path / "dcm"), tmp_path / "out")
+    assert not (out / "segmentation.dcm").exists()
+    page = (out / "report.html").read_text()
+    assert "No DICOM segmentation was written" in page and "FrameOfReferenceUID" in page
+
+
+def test_the_statistics_and_the_page_say_the_same_as_the_table(tmp_path):
+    result = segmentation()
+    out = write_result_folder(result, tmp_path / "out", chain="ImageNet -> MIAS", patient="No. 7")
+    with open(out / "statistics.tsv", encoding="utf-8") as stream:
+        (row,) = csv.DictReader(stream, delimiter="\t")
+    assert row["segment"] == "lesion 1"
+    assert float(row["volume_mm3"]) == pytest.approx(result.lesions[0].volume_mm3)
+    found = [float(row[f"centroid_ras_{axis}"]) for axis in "ras"]
+    np.testing.assert_allclose(found, result.lesions[0].position_ras, atol=1e-4)
+    page = (out / "report.html").read_text()
+    assert "ImageNet -&gt; MIAS" in page and "No. 7" in page and "P 7" not in page
+
+
+def test_the_saved_scene_shows_the_lesions_in_3d(tmp_path):
+    out = write_result_folder(segmentation(), tmp_path / "out")
+    with zipfile.ZipFile(out / "scene.mrb") as archive:
+        archive.extractall(tmp_path / "open")
+    (file,) = (tmp_path / "open").rglob("*.mrml")
+    with new_scene() as scene:
+        scene.SetURL(str(file))
+        assert scene.Import()
+        assert is_shown_in_3d(scene.GetFirstNodeByClass("vtkMRMLSegmentationNode"))
 
 
 def test_somebody_elses_folder_is_left_alone(tmp_path):

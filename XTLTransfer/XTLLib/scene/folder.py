@@ -4,39 +4,54 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..data.images import write_volume
+from ..errors import XTLError
 from ..files import atomic_folder
 from ..inference.results import ClassificationResult, SegmentationResult
 from .classification import add_classification
+from .colors import lesion_colors, probability_color
 from .export import save_scene, save_segmentation
 from .inputs import add_case
 from .rated_segments import add_rated_segments
 from .segmentation import add_segmentation
 from .session import new_scene
+from .surfaces import show_in_3d
 from .transforms import add_transforms
 from .views import add_slice_views
 
 
 def write_result_folder(
-    result: SegmentationResult | ClassificationResult, out: str | os.PathLike, scene: Any = None
+    result: SegmentationResult | ClassificationResult,
+    out: str | os.PathLike,
+    scene: Any = None,
+    *,
+    chain: str = "",
+    patient: str | None = None,
 ) -> Path:
     """Write everything that a result gives into the folder ``out``.
 
     ========================================  ==================================================================
     segmentation.seg.nrrd                     names, colours, terminology, on the reference geometry
     labelmap.nii.gz, probability.nii.gz       on the reference grid
+    segmentation.dcm                          DICOM SEG, where the reference was read from a DICOM series
     lesions.tsv, lesions.json                 one row a lesion, units in the header
-    scene.mrb                                 the input channels and all results, as Apply would leave them
-    report.png                                pictures and figures for reading
+    statistics.tsv, statistics.json           of a segmentation: measures under the names of Segment Statistics
+    scene.mrb                                 the input channels and all results, as Apply would leave them, in 3D too
+    report.png, report.html                   pictures and figures for reading; the page has pictures of each lesion
     ========================================  ==================================================================
 
     Parameters
     ----------
     out : made, or replaced when it is an earlier output of XTL.
     scene : input channels and results are added to this scene, and it is the one saved; None uses a fresh one.
+    chain : of the bundle, in one line, for report.html. patient : named there when given; no other file does.
+
+    A DICOM SEG that cannot be made (no highdicom, a series without frame of reference) is left out, and the
+    report says why; the other files are whole without it.
 
     Raises
     ------
@@ -44,18 +59,26 @@ def write_result_folder(
     MissingPackageError : slicer-core or matplotlib is not installed.
     """
     from ..inference.report import write_report
+    from ..inference.report_page import write_report_page
+    from ..inference.segment_statistics import write_statistics
     from ..inference.table import write_lesion_table
 
     with atomic_folder(out) as draft, new_scene() if scene is None else nullcontext(scene) as target:
         write_volume(result.label, draft / "labelmap.nii.gz")
         write_volume(result.probability, draft / "probability.nii.gz")
         write_lesion_table(result, draft)
+        if isinstance(result, SegmentationResult):
+            names = {lesion.identifier: f"lesion {lesion.identifier}" for lesion in result.lesions}
+            write_statistics(result.label, draft, names)
+        result = _with_dicom_seg(result, draft / "segmentation.dcm")
         write_report(result, draft / "report.png")
+        write_report_page(result, draft / "report.html", patient=patient, chain=chain)
         inputs = add_case(result.case, target)
         if scene is None:
             add_slice_views(target, inputs.reference, _position_of_interest(result))
         if isinstance(result, SegmentationResult):
             nodes = add_segmentation(result, target, inputs.reference)
+            show_in_3d(nodes.segmentation)
             add_transforms(result, inputs.channels, target)
             save_segmentation(nodes.segmentation, draft / "segmentation.seg.nrrd")
         else:
@@ -64,6 +87,25 @@ def write_result_folder(
                 save_segmentation(add_rated_segments(result, aside), draft / "segmentation.seg.nrrd")
         save_scene(target, draft / "scene.mrb")
     return Path(out)
+
+
+def _with_dicom_seg(
+    result: SegmentationResult | ClassificationResult, path: Path
+) -> SegmentationResult | ClassificationResult:
+    """Write the DICOM SEG of a result whose reference was a DICOM series; what hinders it becomes a note."""
+    from ..inference.dicom_seg import dicom_series_of, write_dicom_seg
+
+    is_segmentation = isinstance(result, SegmentationResult)
+    rows = result.lesions if is_segmentation else result.findings
+    if not rows or dicom_series_of(result) is None:
+        return result
+    colors = lesion_colors(len(rows)) if is_segmentation else [probability_color(row.probability) for row in rows]
+    try:
+        write_dicom_seg(result, path, colors=colors)
+    except XTLError as error:
+        if is_segmentation:
+            return replace(result, notes=(*result.notes, f"No DICOM segmentation was written: {error.what}"))
+    return result
 
 
 def _position_of_interest(result: SegmentationResult | ClassificationResult) -> tuple[float, float, float] | None:
