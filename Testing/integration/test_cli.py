@@ -24,7 +24,7 @@ from XTLLib.scene.self_test import (
 
 RESULT_FILES = {
     "segmentation.seg.nrrd", "labelmap.nii.gz", "probability.nii.gz", "lesions.tsv", "lesions.json", "scene.mrb",
-    "report.png",
+    "report.png", "report.html",
 }  # fmt: skip
 
 
@@ -63,7 +63,8 @@ def require_refusal(code: int, capsys, out: Path, *words: str) -> None:
 
 def test_segment_writes_the_whole_contract_on_the_grid_of_flair(brain, tmp_path):
     assert segment(brain, tmp_path / "out") == 0
-    assert {p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")} == RESULT_FILES
+    left = {p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")}
+    assert left == RESULT_FILES | {"statistics.tsv", "statistics.json"}
     label = sitk.ReadImage(str(tmp_path / "out" / "labelmap.nii.gz"))
     flair = sitk.ReadImage(str(brain / "FLAIR.nii.gz"))
     assert label.GetSize() == flair.GetSize()
