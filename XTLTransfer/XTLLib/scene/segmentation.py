@@ -86,8 +86,9 @@ def add_segmentation(
         names = [f"lesion {lesion.identifier}" for lesion in result.lesions]
         colors = color_labels(label_node, names, lesion_colors(len(names)), scene)
         name = f"{prefix}MS lesion probability"
-        probability_node = volume_to_node(result.probability, name, scene, probability_node, share=True)
-        show_as_probability(probability_node)
+        probability_node = output_node(probability_node, "vtkMRMLScalarVolumeNode", name, scene)
+        show_as_probability(probability_node)  # before it has voxels, whose histogram nobody needs
+        volume_to_node(result.probability, name, scene, probability_node, share=True)
         name = f"{prefix}MS lesions"
         segmentation_node = output_node(segmentation_node, "vtkMRMLSegmentationNode", name, scene)
         segmentation_node.SetAndObserveTransformNodeID(None)
@@ -108,6 +109,8 @@ def add_segmentation(
 
 def show_as_probability(node: Any) -> None:
     """Show a probability volume node from 0 to 1 in a colour map that does not depend on its values."""
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     modifying = display.StartModify()
     display.SetAndObserveColorNodeID(PROBABILITY_MAP_ID)
