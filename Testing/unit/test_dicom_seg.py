@@ -184,13 +184,45 @@ def test_findings_are_segments_of_the_prostate(tmp_path):
 def test_where_the_reference_came_from(tmp_path):
     write_series(tmp_path / "series", series_array(), **TAGS)
     result = result_of(tmp_path / "series")
-    assert dicom_series_of(result) == tmp_path / "series"
+    assert dicom_series_of(result) == str(tmp_path / "series")
     case = Case("p", {"FLAIR": Volume(result.label.array, result.label.grid, "flair.nii.gz")}, "FLAIR")
     elsewhere = replace(result, case=case)
     assert dicom_series_of(elsewhere) is None
     with pytest.raises(InputError, match="not read from a DICOM series"):
         write_dicom_seg(elsewhere, tmp_path / "s.dcm")
     assert write_dicom_seg(elsewhere, tmp_path / "s.dcm", tmp_path / "series").is_file()
+
+
+def test_one_series_of_several_in_a_folder(tmp_path):
+    import pydicom
+    from XTLLib.data.images import read_image
+
+    series = tmp_path / "both"
+    for number in (4, 7):
+        uid = f"1.2.3.{number}"
+        write_series(series, series_array(), start=20 * number, SeriesNumber=number, SeriesInstanceUID=uid, **TAGS)
+    volume = read_image(f"{series}#7")
+    probability = np.zeros(SHAPE, np.float32)
+    probability[1:3, 2:5, 3:7] = 0.9
+    map_ = Volume(probability, volume.grid, "probability")
+    result = SegmentationResult(map_, *find_lesions(map_, 0.5), 0.5, Case("p", {"FLAIR": volume}, "FLAIR"), "a bundle")
+    dataset = pydicom.dcmread(write_dicom_seg(result, tmp_path / "s.dcm"))
+    assert [one.SeriesInstanceUID for one in dataset.ReferencedSeriesSequence] == ["1.2.3.7"]
+    with pytest.raises(InputError, match="not one DICOM series"):
+        write_dicom_seg(result, tmp_path / "t.dcm", series)
+
+
+def test_the_highest_b_value_is_meant_as_in_reading(tmp_path):
+    import pydicom
+
+    uid = "1.2.3.9"
+    for n, b in enumerate((b"50 ", b"800 ")):
+        write_series(tmp_path / "dwi", series_array(n), start=20 * n, private_b=b, SeriesInstanceUID=uid, **TAGS)
+    dataset = pydicom.dcmread(write_dicom_seg(result_of(tmp_path / "dwi"), tmp_path / "s.dcm"))
+    (series,) = dataset.ReferencedSeriesSequence
+    named = {one.ReferencedSOPInstanceUID for one in series.ReferencedInstanceSequence}
+    highest = [pydicom.dcmread(file) for file in sorted((tmp_path / "dwi").iterdir()) if "1-02" in file.name]
+    assert named <= {one.SOPInstanceUID for one in highest} and len(highest) == SHAPE[0]
 
 
 def test_what_cannot_be_written_is_told_without_the_patient(tmp_path, caplog, capfd):

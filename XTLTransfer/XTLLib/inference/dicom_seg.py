@@ -40,10 +40,13 @@ _MAY_BE_EMPTY = (
 _SERIES_NUMBER = 300  # high, so that it is no number of a scanner's series
 
 
-def dicom_series_of(result: SegmentationResult | ClassificationResult) -> Path | None:
-    """The folder from which the reference channel was read as a DICOM series; None when it came from elsewhere."""
-    path = Path(result.case.channels[result.case.reference].name)
-    return path if path.is_dir() else None
+def dicom_series_of(result: SegmentationResult | ClassificationResult) -> str | None:
+    """The series that the reference channel was read from, as ``FOLDER`` or ``FOLDER#4`` (that of number 4).
+
+    None when it came from elsewhere.
+    """
+    name = result.case.channels[result.case.reference].name
+    return name if _folder_and_number(name)[0].is_dir() else None
 
 
 def write_dicom_seg(
@@ -59,8 +62,8 @@ def write_dicom_seg(
     Parameters
     ----------
     path : the file; it appears whole or not at all.
-    series : folder of the series that the reference channel was read from; None takes the one it was read from.
-        Of the folder those slices count that lie on the result's grid (of several b-values, the first).
+    series : folder of the series that the reference channel was read from, or ``folder#4`` where it holds several;
+        None takes the one it was read from. Of several b-values the highest is meant, as in reading.
     segment_per_lesion : a segment for each lesion, with its identifier as segment number and a tracking UID;
         else one segment of all. Findings always have their own.
     colors : recommended display colours, 0 to 1, one a segment.
@@ -76,7 +79,7 @@ def write_dicom_seg(
     MissingPackageError : highdicom is not installed.
     """
     hd = _import_highdicom()
-    series = Path(series) if series is not None else dicom_series_of(result)
+    series = os.fspath(series) if series is not None else dicom_series_of(result)
     if series is None:
         raise InputError("the reference channel was not read from a DICOM series", "Name the folder of its series")
     names, organ = _segments(result, segment_per_lesion)
@@ -140,15 +143,19 @@ def write_dicom_seg(
     return path
 
 
-def slices_with_label(series: Path, label: Volume) -> tuple[list[Slice], np.ndarray]:
+def slices_with_label(series: str, label: Volume) -> tuple[list[Slice], np.ndarray]:
     """The slices of a series along its normal, and the label map (slices, rows, columns) as they show it.
 
     The map may lie on the series' grid with axes exchanged or flipped, as some readers have it.
 
-    Raises InputError when the grids differ in patient space.
+    Raises InputError when the grids differ in patient space, or the folder holds several series and none is named.
     """
+    folder, number = _folder_and_number(series)
     with quiet_pydicom():
-        slices = series_slices(series)
+        slices = [one for one in series_slices(folder) if number in ("", one.series_number)]
+    if len({one.series_uid for one in slices}) != 1:
+        raise InputError(f"{series} is not one DICOM series", "Name one, as FOLDER or FOLDER#NUMBER")
+    slices.sort(key=lambda one: -(one.b_value or 0.0))
     shown = _as_shown(label, slices[0])
     where: dict[int, Slice] = {}
     for one in slices if shown is not None else ():
@@ -164,6 +171,12 @@ def slices_with_label(series: Path, label: Volume) -> tuple[list[Slice], np.ndar
             "Name the series it was computed from",
         )
     return [where[k] for k in range(shown.grid.shape[0])], shown.array
+
+
+def _folder_and_number(series: str) -> tuple[Path, str]:
+    """Folder and series number ("" for its only series); as data.images.read_image takes them."""
+    folder, mark, number = series.rpartition("#")
+    return (Path(folder), number) if mark and not Path(series).exists() else (Path(series), "")
 
 
 def _as_shown(label: Volume, first: Slice) -> Volume | None:
