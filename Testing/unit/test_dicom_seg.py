@@ -271,3 +271,26 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(MissingPackageError, match="highdicom"):
         write_dicom_seg(result, tmp_path / "s.dcm")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("words", ["t2tsetra", "DYNDIST-", "ADC"])
+def test_a_real_oblique_series(real_data, tmp_path, words):
+    """The human lesion mask of a PI-CAI case as a segmentation of the original DICOM series, read back by highdicom."""
+    import pydicom
+    from XTLLib.data.images import read_image, read_mask
+    from XTLLib.data.volume import resample
+
+    series = next(
+        f for f in sorted((real_data / "prostate/dicom/ProstateX/ProstateX-0000").rglob(f"*{words}*")) if f.is_dir()
+    )
+    volume = read_image(series)
+    drawn = read_mask(next((real_data / "prostate/picai").rglob("human_expert/original/11373_1001396*")))
+    mask = resample(Volume(drawn.array.astype(np.uint8), drawn.grid), volume.grid, "nearest")
+    map_ = Volume(mask.array.astype(np.float32), volume.grid, "probability")
+    result = SegmentationResult(map_, *find_lesions(map_, 0.5), 0.5, Case("p", {"T2W": volume}, "T2W"), "by hand")
+    dataset = pydicom.dcmread(write_dicom_seg(result, tmp_path / "s.dcm"))
+    found = world_points(dataset)
+    assert len(found) == len(result.lesions) > 0
+    for lesion in result.lesions:
+        np.testing.assert_allclose(found[lesion.identifier], lesion_points(result, lesion.identifier), atol=0.02)
