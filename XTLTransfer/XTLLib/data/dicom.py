@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ _SPACING_TOLERANCE_MM = 1e-3
 _GAP_TOLERANCE = 0.02
 _SHEAR_TOLERANCE_MM = 0.1
 _SAME_POSITION_MM = 0.01
+_ANGLE_TOLERANCE = 1e-3
+_LARGEST_PIXEL_MM = 100.0
 _REMEDY = "Export the series again from the archive, alone in a folder"
 
 
@@ -75,9 +78,18 @@ def read_series_folder(
     name = str(folder)
     if series_number is not None:
         slices, name = _with_number(slices, Path(folder), series_number), f"{folder}#{series_number}"
-    slices = _one_volume(slices, Path(folder), b_value)
-    grid = _grid_of(slices)
-    return Volume(np.stack([_read_pixels(one) for one in slices]), grid, name, slices[0].frame_of_reference)
+    return _volume_of(slices, Path(folder), b_value, name)
+
+
+def read_series_files(files: Sequence[Path], b_value: float | None = None, name: str = "") -> Volume:
+    """As read_series_folder, for the files of one series wherever they lie; ``name`` is the volume's."""
+    slices = [_read_header(file) for file in files]
+    return _volume_of(slices, Path(files[0]).parent, b_value, name or str(Path(files[0]).parent))
+
+
+def series_files_grid(files: Sequence[Path]) -> Grid:
+    """The grid that ``read_series_files`` would give, from the headers alone."""
+    return _grid_of(_one_volume([_read_header(file) for file in files], Path(files[0]).parent, None))
 
 
 def series_grid(folder: str | os.PathLike, b_value: float | None = None) -> Grid:
@@ -135,11 +147,13 @@ def _read_header(path: Path) -> Slice:
             raise InputError(f"the DICOM file {path} is multi-frame", "Convert it to NIfTI or to single-frame DICOM")
         rows, columns = np.array(dataset.ImageOrientationPatient, dtype=float).reshape(2, 3)
         down, along = (float(value) for value in dataset.PixelSpacing)
+        position = np.array(dataset.ImagePositionPatient, dtype=float).reshape(3)
+        _check_geometry(path, rows, columns, position, (along, down))
         return Slice(
             path=path,
             series_uid=str(dataset.SeriesInstanceUID),
             shape=(int(dataset.Rows), int(dataset.Columns)),
-            position_lps=np.array(dataset.ImagePositionPatient, dtype=float).reshape(3),
+            position_lps=position,
             rows=rows,
             columns=columns,
             spacing_mm=(along, down),
@@ -157,6 +171,26 @@ def _read_header(path: Path) -> Slice:
         raise InputError(f"the DICOM file {path} lacks {what}: it is truncated or no image slice", _REMEDY) from error
     except Exception as error:  # pydicom raises many kinds for files that are cut off or not DICOM
         raise InputError(f"the DICOM file {path} cannot be read ({type(error).__name__})", _REMEDY) from error
+
+
+def _check_geometry(
+    path: Path, rows: np.ndarray, columns: np.ndarray, position: np.ndarray, spacing: tuple[float, float]
+) -> None:
+    """Raise InputError for directions that are not of length 1 at right angles, or numbers that are no geometry."""
+    axes = np.stack([rows, columns])
+    if not np.abs(axes @ axes.T - np.eye(2)).max() <= _ANGLE_TOLERANCE:  # also NaN
+        raise InputError(
+            f"the DICOM file {path} has an ImageOrientationPatient that is not two unit vectors at right angles",
+            _REMEDY,
+        )
+    if not np.isfinite(position).all() or not all(0 < mm < _LARGEST_PIXEL_MM for mm in spacing):
+        raise InputError(f"the DICOM file {path} has an impossible position or pixel spacing", _REMEDY)
+
+
+def _volume_of(slices: list[Slice], folder: Path, b_value: float | None, name: str) -> Volume:
+    slices = _one_volume(slices, folder, b_value)
+    grid = _grid_of(slices)
+    return Volume(np.stack([_read_pixels(one) for one in slices]), grid, name, slices[0].frame_of_reference)
 
 
 def _with_number(slices: list[Slice], folder: Path, number: str) -> list[Slice]:
@@ -203,8 +237,27 @@ def _one_volume(slices: list[Slice], folder: Path, b_value: float | None) -> lis
         raise InputError(f"the series in {folder} has no b-value {b_value:g} (it has: {there})", "Choose one of them")
     if len(values) > 1 or b_value is not None:
         wanted = values[-1] if b_value is None else b_value
+        _check_b_values(slices, folder, wanted)
         slices = [one for one in slices if one.b_value == wanted]
     return sorted(slices, key=lambda one: float(one.position_lps @ first.normal))
+
+
+def _check_b_values(slices: list[Slice], folder: Path, wanted: float) -> None:
+    """Raise InputError where slices of the wanted b-value are missing, at the ends too, where no gap tells it."""
+    silent = next((one for one in slices if one.b_value is None), None)
+    if silent is not None:
+        raise InputError(f"{silent.path} tells no b-value, and other slices of its series do", _REMEDY)
+    normal = slices[0].normal
+    places: dict[float, set[float]] = {}
+    for one in slices:
+        places.setdefault(one.b_value, set()).add(round(float(one.position_lps @ normal), 1))
+    most = max(places, key=lambda b: (len(places[b]), b))
+    if len(places[wanted]) < len(places[most]):
+        raise InputError(
+            f"the series in {folder} has {len(places[wanted])} slices of b-value {wanted:g} and {len(places[most])} "
+            f"of {most:g}: slices are missing",
+            "Complete the series",
+        )
 
 
 def _grid_of(slices: list[Slice]) -> Grid:
@@ -265,12 +318,13 @@ def _read_pixels(one: Slice) -> np.ndarray:
 
     try:
         dataset = pydicom.dcmread(one.path)
-        slope = float(dataset.get("RescaleSlope", 1) or 1)
-        intercept = float(dataset.get("RescaleIntercept", 0) or 0)
+        slope, intercept = _rescale_of(one.path, dataset)
         if dataset.file_meta.TransferSyntaxUID.is_compressed:
             pixels, slope, intercept = _decompress(one.path), 1.0, 0.0
         else:
             pixels = dataset.pixel_array
+    except InputError:
+        raise
     except Exception as error:  # pydicom and GDCM raise many kinds for pixel data that are cut off
         raise InputError(
             f"the DICOM file {one.path} is truncated or damaged ({type(error).__name__})", _REMEDY
@@ -280,6 +334,17 @@ def _read_pixels(one: Slice) -> np.ndarray:
     if slope == 1 and intercept == 0:
         return pixels
     return (pixels * np.float32(slope) + np.float32(intercept)).astype(np.float32)
+
+
+def _rescale_of(path: Path, dataset) -> tuple[float, float]:
+    """RescaleSlope and RescaleIntercept; 1 and 0 where they are absent or empty."""
+    slope, intercept = (
+        default if dataset.get(name) in (None, "") else float(dataset.get(name))
+        for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+    )
+    if slope == 0 or not np.isfinite([slope, intercept]).all():
+        raise InputError(f"the DICOM file {path} has the rescale slope {slope:g} and intercept {intercept:g}", _REMEDY)
+    return slope, intercept
 
 
 def _decompress(path: Path) -> np.ndarray:

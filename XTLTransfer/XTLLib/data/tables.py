@@ -6,7 +6,7 @@ import csv
 import difflib
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +55,11 @@ def read_table(path: str | os.PathLike, required: Iterable[str] = ()) -> list[Ro
     if not header:
         raise InputError(f"the table {path} is empty", "Give a table with a header line")
     delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    # newline="": the ends of lines are left to csv, which also knows those of old Macintoshes (CR alone).
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns: list[str] = []
     rows = []
-    for cells in reader:
+    for cells in _lines(path, reader):
         cells = [cell.strip() for cell in cells]
         if not any(cells):
             continue
@@ -75,6 +76,15 @@ def read_table(path: str | os.PathLike, required: Iterable[str] = ()) -> list[Ro
         cells += [""] * (len(columns) - len(cells))
         rows.append(Row(where, dict(zip(columns, cells))))
     return rows
+
+
+def _lines(path: Path, reader) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num} is no line of a table ({error})", "Save it as CSV again"
+        ) from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
