@@ -37,7 +37,7 @@ class Scanner:
     spacing_mm: tuple[float, float, float] = (1.2, 1.2, 3.0)
     axes: str = "LAS"
     gamma: Mapping[str, float] = field(default_factory=lambda: {"FLAIR": 0.45, "T1": 2.2, "T2": 0.5})
-    noise: float = 0.07
+    noise: float = 0.04
     grain_mm: float = 1.5
     shading: float = 0.25
 
