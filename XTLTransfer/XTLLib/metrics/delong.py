@@ -12,6 +12,7 @@ small. The patient bootstrap of :mod:`.roc` is the primary analysis; this one is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from .bootstrap import tails
 
 @dataclass(frozen=True)
 class DelongAuc:
-    """An AUC with its normal interval, cut at 0 and 1.
+    """An AUC with its interval.
 
     Attributes
     ----------
@@ -61,12 +62,17 @@ class DelongDifference:
     level: float
 
 
-def delong_auc(scores: np.ndarray, truth: np.ndarray, level: float = 0.95) -> DelongAuc:
+def delong_auc(
+    scores: np.ndarray, truth: np.ndarray, level: float = 0.95, interval: Literal["logit", "normal"] = "logit"
+) -> DelongAuc:
     """AUC with DeLong's standard error.
 
     Parameters
     ----------
     scores : (n,) finite numbers, higher means more likely positive. truth : (n,) 0 or 1 (bool).
+    interval : "logit" is symmetric on the logit scale (Pepe 2003, section 5.2) and covers better with few findings;
+        "normal" is symmetric about the AUC and cut at 0 and 1, as most programs give it. An AUC of exactly 0 or 1
+        has standard error 0 and an interval without width, which is not certainty.
 
     Raises
     ------
@@ -76,10 +82,15 @@ def delong_auc(scores: np.ndarray, truth: np.ndarray, level: float = 0.95) -> De
     aucs, covariance = delong_covariance(scores[None], truth)
     error, value = float(np.sqrt(covariance[0, 0])), float(aucs[0])
     reach = error * _normal_quantile(level)
+    if interval == "normal" or not 0.0 < value < 1.0:
+        low, high = max(0.0, value - reach), min(1.0, value + reach)
+    elif interval == "logit":
+        middle, reach = np.log(value / (1 - value)), reach / (value * (1 - value))
+        low, high = (float(1 / (1 + np.exp(-(middle + side * reach)))) for side in (-1, 1))
+    else:
+        raise InputError(f"an interval of the kind {interval!r}", "Choose logit or normal")
     positives = int(truth.sum())
-    return DelongAuc(
-        value, error, max(0.0, value - reach), min(1.0, value + reach), level, positives, truth.size - positives
-    )
+    return DelongAuc(value, error, low, high, level, positives, truth.size - positives)
 
 
 def delong_difference(

@@ -1,13 +1,13 @@
 """Detection of prostate lesions by the rules of PI-CAI (Saha et al. 2024, Lancet Oncol 25:879; package picai_eval).
 
 A detection map holds one confidence per lesion candidate and 0 elsewhere; candidates and reference lesions are
-26-connected components. Candidates and lesions whose IoU is at least 0.10 may be paired; the pairing is the
-one with the largest sum of 1 + IoU over its pairs (Hungarian method), in practice the one with most pairs. A paired
-lesion is a hit with its candidate's confidence, an unpaired one a miss. A candidate that reaches the IoU with some lesion but
-was not paired is left out; every other unpaired candidate is a false positive.
+26-connected components. Candidates and lesions whose IoU is at least 0.10 may be paired; the pairing is the one
+with the largest sum of 1 + IoU over its pairs (Hungarian method), in practice the one with most pairs. A paired
+lesion is a hit with its candidate's confidence, an unpaired one a miss. A candidate that reaches the IoU with
+some lesion but was not paired is left out; every other unpaired candidate is a false positive.
 
-The AUROC is of patients, a patient's confidence being the highest of its candidates (0 without any), a patient
-positive when it has a lesion. AP is of lesions and candidates of all patients together; misses count as lesions
+The AUROC is of cases, a case's confidence being the highest of its candidates (0 without any), a case positive
+when it has a lesion. AP is of lesions and candidates of all patients together; misses count as lesions
 that no threshold reaches. Score = (AUROC + AP) / 2.
 """
 

@@ -191,6 +191,8 @@ def mean_interval(
 ) -> MeanInterval:
     """The mean of a figure of each image, with the percentile interval of a bootstrap over patients.
 
+    With fewer than about 40 patients this interval is too narrow; :func:`.paired.unit_interval` is not.
+
     Parameters
     ----------
     values : (n,) finite numbers. patients : (n,) the patient of each; images of one patient are drawn together.
