@@ -15,8 +15,10 @@ from pathlib import Path
 
 from . import __version__
 from .cli_adapt import add_adapt_options, run_adapt
+from .cli_arguments import name_and_value, read_volumes
 from .cli_compare import add_compare_arguments, compare
 from .cli_models import add_models_actions
+from .cli_segment import add_segment_arguments, segment
 from .errors import Cancelled, InputError, XTLError
 from .progress import Progress, TerminalSink, json_lines_sink
 
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = sys.argv[1:]
     arguments = build_parser().parse_args(argv)
     try:
-        arguments.command(arguments)
+        return arguments.command(arguments) or 0
     except XTLError as error:
         return _fail(arguments, str(error), 2)
     except (Cancelled, KeyboardInterrupt):
@@ -42,7 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except Exception as error:
         return _fail(arguments, f"unexpected {type(error).__name__}: {error}. Run again with --debug and report it.", 1)
-    return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -91,14 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--checkpoint-every", type=float, default=60.0, metavar="SECONDS", help="between checkpoints (default: 60)"
     )
 
-    segment = _add(commands, "segment", _segment, "segment MS lesions in one case")
-    _add_case(segment)
-    segment.add_argument(
-        "--threshold", type=float, help="probability from which a voxel counts (default: the bundle's)"
-    )
-    segment.add_argument(
-        "--minimum-volume", type=float, metavar="MM3", help="smallest lesion kept, mm3 (default: the bundle's)"
-    )
+    add_segment_arguments(_add(commands, "segment", _segment, "segment MS lesions in one case, or in a datalist's"))
 
     classify = _add(commands, "classify", _classify, "rate prostate findings of one case")
     _add_case(classify)
@@ -173,7 +167,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _data(arguments: argparse.Namespace) -> None:
     from .data.layouts import read_layout
 
-    options = dict(_name_and_value(text, "--option") for text in arguments.option)
+    options = dict(name_and_value(text, "--option") for text in arguments.option)
     datalist = read_layout(arguments.layout, arguments.source, **options)
     if arguments.validation or arguments.test:
         datalist = datalist.split(arguments.validation, arguments.test, arguments.seed)
@@ -230,34 +224,13 @@ def _plan(arguments: argparse.Namespace) -> None:
     print(plan.to_text(), file=_notes(arguments))
 
 
-def _segment(arguments: argparse.Namespace) -> None:
-    from .bundle.load import load_bundle
-    from .data.case import Case
-    from .files import check_output_folder
-    from .inference.segment import segment_case
-    from .scene.folder import write_result_folder
-
-    check_output_folder(arguments.out)
-    bundle = load_bundle(arguments.bundle)
-    bundle.require_task("segmentation")
-    case = Case("case", _volumes(arguments.volume), bundle.reference)
+def _segment(arguments: argparse.Namespace) -> int:
     with _progress(arguments) as progress:
-        result = segment_case(
-            case,
-            bundle,
-            threshold=arguments.threshold,
-            device=arguments.device,
-            minimum_volume_mm3=arguments.minimum_volume,
-            progress=progress.part(0, 0.9),
-        )
-        progress.report("Writing results", 0.9)
-        write_result_folder(result, arguments.out)
-        progress.report("Done", 1.0)
-    total = sum(lesion.volume_mm3 for lesion in result.lesions)
-    print(
-        f"{arguments.out}: {len(result.lesions)} lesions, {total:.0f} mm3. Research software, not a medical device.",
-        file=_notes(arguments),
-    )
+        words, failures = segment(arguments, progress)
+    for failure in failures:
+        _fail(arguments, failure, 2)
+    print(words, file=_notes(arguments))
+    return 2 if failures else 0
 
 
 def _classify(arguments: argparse.Namespace) -> None:
@@ -272,7 +245,7 @@ def _classify(arguments: argparse.Namespace) -> None:
     bundle = load_bundle(arguments.bundle)
     bundle.require_task("classification")
     findings = read_findings(arguments.findings, patient=arguments.patient)
-    case = Case("case", _volumes(arguments.volume), bundle.reference, findings=findings)
+    case = Case("case", read_volumes(arguments.volume), bundle.reference, findings=findings)
     with _progress(arguments) as progress:
         result = classify_case(case, bundle, device=arguments.device, progress=progress.part(0, 0.9))
         progress.report("Writing results", 0.9)
@@ -301,7 +274,7 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
-    run_adapt(arguments, _progress, _volumes, lambda arguments, words: print(words, file=_notes(arguments)))
+    run_adapt(arguments, _progress, read_volumes, lambda arguments, words: print(words, file=_notes(arguments)))
 
 
 def _bench(arguments: argparse.Namespace) -> None:
@@ -321,25 +294,6 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 # --- what the commands share --------------------------------------------------------------------
-
-
-def _volumes(texts: Sequence[str]) -> dict:
-    from .data.images import read_image
-
-    volumes = {}
-    for text in texts:
-        channel, path = _name_and_value(text, "--volume")
-        if channel in volumes:
-            raise InputError(f"--volume names the channel {channel} twice", "Give each channel once")
-        volumes[channel] = read_image(path)
-    return volumes
-
-
-def _name_and_value(text: str, option: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise InputError(f"{option} {text} is not of the form NAME=VALUE", "Write for example FLAIR=flair.nii.gz")
-    return name, value
 
 
 class _progress:
@@ -385,7 +339,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _fail(arguments: argparse.Namespace, message: str, code: int) -> int:
-    if arguments.debug:
+    if arguments.debug and sys.exc_info()[0] is not None:
         import traceback
 
         traceback.print_exc()

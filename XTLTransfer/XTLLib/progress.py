@@ -49,9 +49,11 @@ class Progress:
         self._is_cancelled = is_cancelled
         self._began = time.monotonic()
         self._span = (0.0, 1.0)
+        self._label = ""
 
     def report(self, stage: str, fraction: float, **figures: float) -> None:
         """Tell that ``fraction`` (0 to 1) of this part is done. Raises Cancelled when asked to stop."""
+        stage = f"{self._label}{stage}"
         if self._is_cancelled is not None and self._is_cancelled():
             raise Cancelled(stage)
         if self._sink is None:
@@ -62,12 +64,13 @@ class Progress:
         eta = elapsed * (1.0 - done) / done if done > 0.02 or (done > 0 and elapsed > 5) else None
         self._sink(ProgressEvent(stage, done, elapsed, eta, figures))
 
-    def part(self, first: float, last: float) -> Progress:
-        """A view of this progress whose 0..1 covers ``first``..``last`` of it."""
+    def part(self, first: float, last: float, label: str = "") -> Progress:
+        """A view of this progress whose 0..1 covers ``first``..``last`` of it; its stages begin with ``label``."""
         a, b = self._span
         child = Progress(self._sink, self._is_cancelled)
         child._began = self._began
         child._span = (a + (b - a) * first, a + (b - a) * last)
+        child._label = f"{self._label}{label}: " if label else self._label
         return child
 
 

@@ -177,8 +177,10 @@ class Datalist:
         write_datalist(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Datalist:
+    def load(cls, path: str | os.PathLike, check_files: bool = True) -> Datalist:
         """Read what ``save`` wrote.
+
+        Without ``check_files`` the files that it names may be gone.
 
         Raises
         ------
@@ -187,7 +189,7 @@ class Datalist:
         """
         from .datalist_json import read_datalist
 
-        return read_datalist(path)
+        return read_datalist(path, check_files)
 
     def _with_parts(self, validated: set[str], tested: set[str]) -> Datalist:
         entries = self.entries

@@ -50,7 +50,7 @@ def write_datalist(datalist: Datalist, path: str | os.PathLike) -> None:
         draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_datalist(path: str | os.PathLike) -> Datalist:
+def read_datalist(path: str | os.PathLike, check_files: bool = True) -> Datalist:
     """Read a datalist and check it; see Datalist.load."""
     path = Path(path)
     if not path.is_file():
@@ -86,7 +86,8 @@ def read_datalist(path: str | os.PathLike) -> Datalist:
         raise InputError(f"{path}: {error.what}", error.remedy) from error
     if not datalist.entries:
         raise InputError(f"the datalist {path} has no entries", _REMEDY)
-    require_files(datalist, path)
+    if check_files:
+        require_files(datalist, path)
     return datalist
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from ..errors import InputError
@@ -16,8 +18,10 @@ _DIRECTION_TOLERANCE = 1e-3
 _ORIGIN_TOLERANCE_VOXELS = 0.1
 
 
-def load_case(entry: Entry, datalist: Datalist) -> Case:
+def load_case(entry: Entry, datalist: Datalist, names: Collection[str] | None = None) -> Case:
     """Read the volumes, the mask and the finding of an entry.
+
+    Of the volumes those that ``names`` has, and the reference; all where it is None.
 
     The mask is bool. Where its grid differs from the reference's by no more than the rounding that
     some exports do (directions within 1e-3, origin within a tenth of a voxel), the reference's grid is taken.
@@ -32,7 +36,8 @@ def load_case(entry: Entry, datalist: Datalist) -> Case:
             f"the case {entry.case} of the datalist {datalist.name} is not a volume",
             "Use it for the stage that its task names",
         )
-    channels = {name: read_image(entry.images[name]) for name in datalist.channels}
+    wanted = set(datalist.channels) if names is None else {*names, datalist.reference}
+    channels = {name: read_image(entry.images[name]) for name in datalist.channels if name in wanted}
     mask = None
     if isinstance(entry.label, str):
         mask = _combined_mask(entry, channels[datalist.reference].grid)

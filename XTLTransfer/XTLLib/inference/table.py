@@ -21,13 +21,14 @@ class Column:
     Attributes
     ----------
     name : key in JSON. unit : "mm", "mm3" or "" for a pure number or a text.
-    description : one sentence. value : takes it from a row. decimals : in the TSV, None for no rounding.
+    description : one sentence. value : takes it from a row, None where there is none.
+    decimals : in the TSV, None for no rounding.
     """
 
     name: str
     unit: str
     description: str
-    value: Callable[[Any], int | float | str]
+    value: Callable[[Any], int | float | str | None]
     decimals: int | None = None
 
     @property
@@ -153,4 +154,6 @@ def _parts(table) -> tuple[tuple[Column, ...], Sequence, dict[str, Any]]:
 
 def _text(column: Column, row) -> str:
     value = column.value(row)
+    if value is None:
+        return ""
     return f"{value:.{column.decimals}f}" if column.decimals is not None else str(value)

@@ -1,0 +1,115 @@
+"""The command ``xtl segment``: the lesions of one case, or of every case of a datalist."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .cli_arguments import read_volumes
+from .errors import InputError
+from .progress import Progress
+
+_CLOSING = "Research software, not a medical device."
+
+
+def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``xtl segment`` its arguments."""
+    parser.add_argument("--bundle", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--volume",
+        action="append",
+        metavar="CHANNEL=FILE",
+        help="an image file or DICOM series folder (FOLDER#4 takes series 4 of several); repeat for every channel",
+    )
+    what.add_argument(
+        "--datalist", type=Path, metavar="CASES.json", help="segment every case of it, each into a folder of its own"
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--resume", action="store_true", help="with --datalist: pass over the cases that are finished")
+    parser.add_argument("--threshold", type=float, help="probability from which a voxel counts (default: the bundle's)")
+    parser.add_argument(
+        "--minimum-volume", type=float, metavar="MM3", help="smallest lesion kept, mm3 (default: the bundle's)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the arithmetic; float32 gives the same figures on every machine",
+    )
+    parser.add_argument(
+        "--mirror", action="store_true", help="mean of all mirrored views: eight times the time, and an uncertainty"
+    )
+    parser.add_argument(
+        "--register", action="store_true", help="bring every channel onto the reference by a rigid registration first"
+    )
+    parser.add_argument(
+        "--bias-correction",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="N4 before normalisation (default: as in the bundle's training)",
+    )
+    parser.add_argument(
+        "--mask",
+        metavar="BRAIN.nii.gz",
+        help="brain mask: lesions are reported within it only; the word auto makes one by the built-in method",
+    )
+
+
+def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[str, list[str]]:
+    """Run the command; returns the closing sentence, and a line for every case that failed."""
+    from .bundle.load import load_bundle
+    from .files import check_output_folder
+
+    options = {
+        "threshold": arguments.threshold,
+        "minimum_volume_mm3": arguments.minimum_volume,
+        "device": arguments.device,
+        "precision": arguments.precision,
+        "mirror": arguments.mirror,
+        "register": arguments.register,
+        "bias_correction": arguments.bias_correction,
+        "brain_mask": "auto" if arguments.mask == "auto" else "given",
+    }
+    if arguments.datalist is None:
+        check_output_folder(arguments.out)
+    bundle = load_bundle(arguments.bundle)
+    bundle.require_task("segmentation")
+    run = _one_case if arguments.datalist is None else _cases
+    return run(arguments, bundle, options, progress)
+
+
+def _one_case(arguments: argparse.Namespace, bundle: Any, options: dict, progress: Progress) -> tuple[str, list[str]]:
+    from .data.case import Case
+    from .data.images import read_mask
+    from .inference.segment import segment_case
+    from .scene.folder import write_result_folder
+
+    if arguments.resume:
+        raise InputError("--resume goes on with the cases of a datalist", "Take it out, or give --datalist")
+    brain = read_mask(arguments.mask) if arguments.mask not in (None, "auto") else None
+    case = Case("case", read_volumes(arguments.volume), bundle.reference, brain=brain)
+    result = segment_case(case, bundle, **options, progress=progress.part(0, 0.9))
+    progress.report("Writing results", 0.9)
+    write_result_folder(result, arguments.out)
+    progress.report("Done", 1.0)
+    total = sum(lesion.volume_mm3 for lesion in result.lesions)
+    lines = [f"{arguments.out}: {len(result.lesions)} lesions, {total:.0f} mm3. {_CLOSING}"]
+    return "\n".join([*lines, *(f"note: {note}." for note in result.notes)]), []
+
+
+def _cases(arguments: argparse.Namespace, bundle: Any, options: dict, progress: Progress) -> tuple[str, list[str]]:
+    from .data.datalist import Datalist
+    from .inference.batch import segment_cases
+    from .scene.folder import write_result_folder
+
+    if arguments.mask not in (None, "auto"):
+        raise InputError("--mask names one file for all cases of a datalist", "Write --mask auto, or take it out")
+    datalist = Datalist.load(arguments.datalist, check_files=False)  # a file that is missing fails its case only
+    batch = segment_cases(
+        datalist, bundle, arguments.out, write_result_folder, resume=arguments.resume, progress=progress, **options
+    )
+    done = len(batch.rows) - len(batch.failed)
+    words = f"{arguments.out}: {done} of {len(batch.rows)} cases segmented, see summary.tsv. {_CLOSING}"
+    return words, [f"case {row.case}: {row.error}" for row in batch.failed]
