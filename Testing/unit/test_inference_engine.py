@@ -1,6 +1,8 @@
-"""The inference engine: the same function in fewer passes, within the memory at hand, and what it says when it is not."""
+"""The inference engine: the same function in fewer passes, within the memory at hand, and what it says of that."""
 
 from __future__ import annotations
+
+import copy
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from XTLLib.inference.memory import free_memory
 from XTLLib.inference.sliding_window import predict
 from XTLLib.networks.build import build_network
 from XTLLib.networks.folding import activation_values_per_voxel, folded
+from XTLLib.networks.segmentation import UpBlock
 from XTLLib.networks.spec import BACKBONES, NetworkSpec
+from XTLLib.networks.split_upsampling import split_upsampling
 from XTLLib.progress import Progress
 
 CPU = torch.device("cpu")
@@ -68,6 +72,43 @@ def test_a_batchnorm_that_does_not_only_follow_its_convolution_is_not_folded():
         network, image = kind().eval(), torch.randn(1, 2, 5, 5, 5)
         quick = folded(network, 2)
         assert torch.equal(quick(image), network(image)) and isinstance(quick.norm, nn.BatchNorm3d)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "squeezenet1_0", "vgg16_bn"])  # first halving at 1, 1 and 0
+def test_steps_up_are_split_without_changing_the_function(backbone):
+    network = _network(backbone)
+    for shape in ((2, 32, 64, 32), (2, 17, 36, 38)):  # exact halves everywhere; odd sizes at most levels
+        image = torch.from_numpy(_image(shape))[None]
+        with torch.no_grad():
+            expected, actual = network(image), split_upsampling(copy.deepcopy(network))(image)
+        assert torch.allclose(actual, expected, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("kernel", [(1, 3, 3), (3, 3, 3)])
+@pytest.mark.parametrize("factors", [(1, 2, 2), (2, 2, 2)])
+def test_a_step_up_is_split_for_any_depth(kernel, factors):
+    torch.manual_seed(0)
+    block = UpBlock(5, 4, kernel, factors).eval()
+    split = split_upsampling(nn.ModuleList([copy.deepcopy(block)]))[0]
+    x, skip = torch.randn(2, 5, 4, 6, 5), torch.randn(2, 4, 4 * factors[0], 12, 10)
+    with torch.no_grad():
+        split.plain = None  # the sizes fit, so that the plain block is not used
+        assert torch.allclose(split(x, skip), block(x, skip), atol=1e-5)
+
+
+def test_a_box_is_grown_only_as_far_as_the_finest_levels_need():
+    network, image = _network(), _image((2, 90, 90, 45))
+    foreground = np.zeros(image.shape[1:], bool)
+    foreground[20:50, 20:53, 2:44] = True
+    result = predict_case(network, image, foreground, device="cpu", precision="float32")
+    # 30 and 33 voxels with 8 on each side are 46 and 49; 45 is the image's own width, filled up with background.
+    assert result.window == (48, 52, 48)
+    filled = np.pad(image, ((0, 0), (0, 0), (0, 0), (0, 3)))[:, 12:60, 12:64]
+    with torch.no_grad():
+        expected = network(torch.from_numpy(filled)[None]).sigmoid()[0, 0, :, :, :45].numpy()
+    inside = foreground[12:60, 12:64]
+    np.testing.assert_allclose(result.probability[12:60, 12:64][inside], expected[inside], atol=1e-5)
+    assert not result.probability[~foreground].any()
 
 
 def test_float32_gives_what_the_plain_loop_gives():
@@ -135,9 +176,9 @@ def test_out_of_memory_goes_down_the_ladder_and_says_so(monkeypatch):
         return real(module, crop, inside, window, *rest)
 
     monkeypatch.setattr(engine, "window_logits", starved)
-    result = predict_case(_network(), _image((2, 70, 70, 70)), device="cpu", progress=Progress(events.append))
-    assert calls == [(70, 70, 70), (64, 64, 64)] and result.window == (64, 64, 64)
-    assert len(result.notes) == 1 and "70 x 70 x 70" in result.notes[0]
+    result = predict_case(_network(), _image((2, 72, 72, 72)), device="cpu", progress=Progress(events.append))
+    assert calls == [(72, 72, 72), (64, 64, 64)] and result.window == (64, 64, 64)
+    assert len(result.notes) == 1 and "72 x 72 x 72" in result.notes[0]
     assert any("Out of memory" in event.stage for event in events)
 
     monkeypatch.setattr(engine, "window_logits", lambda *_: (_ for _ in ()).throw(MemoryError()))

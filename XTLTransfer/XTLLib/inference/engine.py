@@ -8,7 +8,7 @@ result says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakKeyDictionary
@@ -27,11 +27,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Engine = Literal["auto", "torch", "openvino"]
+ENGINES: tuple[Engine, ...] = ("auto", "torch", "openvino")
 
 _MEMORY_SHARE = 0.6  # of the free memory that activations may take
 _CPU_LIMIT = 6 * 2**30  # bytes of activations on a CPU: beyond it tiles are as quick, and others need memory too
 _TILES = (192, 160, 128, 96, 64)
 _LARGEST_BATCH = 8  # tiles a call; more no longer makes a GPU quicker
+# Sizes at which the two finest levels, where the cost lies, halve exactly. Deeper ones may be odd: growing the
+# box for them too, to multiples of 32, would make it up to half as large again.
+_MULTIPLE = 4
 _MARGIN = 1.6  # measured peak over estimated activations (convolution workspaces, two copies of an output)
 
 
@@ -43,7 +48,8 @@ class FastNetwork:
     ----------
     module : in evaluation mode, on ``device``, in ``dtype``, BatchNorm folded, channels innermost.
     bytes_per_voxel : of activations, for each voxel of a window.
-    precision : the name of ``dtype``, for the record.
+    arithmetic : of what computes it, where that is not torch in ``dtype``.
+    precision : the arithmetic's name, for the record.
     """
 
     module: nn.Module
@@ -51,10 +57,11 @@ class FastNetwork:
     dtype: torch.dtype
     bytes_per_voxel: float
     in_channels: int
+    arithmetic: str = ""
 
     @property
     def precision(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
+        return self.arithmetic or str(self.dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +95,17 @@ def fast_network(
     """
     from ..networks.folding import activation_values_per_voxel, folded
     from ..networks.layout import to_fast_layout
+    from ..networks.split_upsampling import split_upsampling
 
     device = pick_device(device)
     dtype = _dtype_of(device, precision)
     known = _fast.setdefault(network, {})
     if (device, dtype) not in known:
         values = activation_values_per_voxel(network, in_channels)
-        module = to_fast_layout(folded(network, in_channels).to(device=device, dtype=dtype))
+        module = folded(network, in_channels)
+        if device.type == "cpu":
+            module = split_upsampling(module)
+        module = to_fast_layout(module.to(device=device, dtype=dtype))
         known[device, dtype] = FastNetwork(module, device, dtype, values * dtype.itemsize, in_channels)
     return known[device, dtype]
 
@@ -106,6 +117,7 @@ def predict_case(
     *,
     device: str | torch.device = "auto",
     precision: Precision = "auto",
+    engine: Engine = "auto",
     mirror_axes: tuple[int, ...] = (),
     window: Shape | None = None,
     overlap: float = OVERLAP,
@@ -121,13 +133,16 @@ def predict_case(
     image : float32 (C, D, H, W). foreground : bool (D, H, W); the result is 0 outside. None: everywhere.
     device : "auto", "cpu", "cuda" or "cuda:N".
     precision : "auto" is bfloat16 where the device computes in it, else float32.
+    engine : "auto" is torch. "openvino" computes on the CPU by OpenVINO where that agrees with torch on this case
+        (see openvino_engine), else by torch, and the result's notes say so.
     mirror_axes : axes (0: D, 1: H, 2: W) along which mirrored views are looked at as well, all combinations.
     window : (D, H, W); None chooses by ``memory_bytes``, or by what is free on the device.
     progress : told after each batch; cancelling stops between batches.
 
     Raises
     ------
-    InputError : shapes that do not fit, or a network of another number of channels.
+    InputError : shapes that do not fit, a network of another number of channels, or OpenVINO on a GPU.
+    MissingPackageError : OpenVINO is asked for and not installed.
     XTLError : no step of the ladder has memory enough.
     """
     import torch
@@ -139,6 +154,10 @@ def predict_case(
         )
     if not set(mirror_axes) <= {0, 1, 2}:
         raise InputError(f"mirror_axes {mirror_axes}", "Give axes among 0, 1, 2")
+    if engine not in ENGINES:
+        raise InputError(f"the engine {engine!r}", f"Choose {', '.join(ENGINES)}")
+    if engine == "openvino":
+        device = _device_of_openvino(device)
     progress = progress or Progress()
     shape = image.shape[1:]
     box = bounding_box(foreground) if foreground is not None else tuple(slice(0, n) for n in shape)
@@ -148,12 +167,16 @@ def predict_case(
     fast = fast_network(network, image.shape[0], device, precision)
     if box is None:
         return Prediction(probability, uncertainty, fast.precision, (0, 0, 0))
-    box = widened(box, shape, getattr(network, "size_multiple", (1, 1, 1)))
-    inside = None if foreground is None else np.ascontiguousarray(foreground[box])
-    crop = torch.from_numpy(np.ascontiguousarray(image[(slice(None), *box)]))
+    multiple = tuple(min(n, _MULTIPLE) for n in getattr(network, "size_multiple", (1, 1, 1)))
+    box = widened(box, shape, multiple)
+    inside = None if foreground is None else _grown(foreground[box], multiple)
+    crop = torch.from_numpy(_grown(image[(slice(None), *box)], multiple))
     notes: list[str] = []
     for step, size, batch in _ladder(network, fast, tuple(crop.shape[1:]), window, overlap, memory_bytes, precision):
         try:
+            if engine == "openvino" and not notes:
+                step, found = _through_openvino(network, step, crop, size, progress)
+                notes += found
             mean, deviation = _over_views(step, crop, inside, views, size, overlap, batch, progress, stage)
             break
         except (MemoryError, RuntimeError) as error:
@@ -166,10 +189,51 @@ def predict_case(
             progress.report(f"Out of memory on {step.device}: trying with less", 0.0)
     else:
         raise XTLError(notes[-1], "Close other programs, or choose a larger working spacing")
-    probability[box] = mean
+    filled = tuple(slice(0, part.stop - part.start) for part in box)
+    probability[box] = mean[filled]
     if uncertainty is not None:
-        uncertainty[box] = deviation
+        uncertainty[box] = deviation[filled]
     return Prediction(probability, uncertainty, step.precision, size, tuple(notes))
+
+
+def _through_openvino(
+    network: nn.Module, fast: FastNetwork, crop: torch.Tensor, window: Shape, progress: Progress
+) -> tuple[FastNetwork, list[str]]:
+    """OpenVINO in the place of torch where both agree on the window in the middle of the crop; else torch, and why."""
+    import torch
+
+    from .openvino_engine import openvino_network
+
+    progress.report("Preparing OpenVINO", 0.0)
+    middle = tuple(slice((n - w) // 2, (n - w) // 2 + w) for n, w in zip(crop.shape[1:], window))
+    sample = crop[(slice(None), *middle)][None].contiguous()
+    name = fast.precision
+    try:
+        converted = openvino_network(network, sample, name)
+    except RuntimeError as error:
+        if _is_out_of_memory(error):
+            raise
+        return fast, [f"OpenVINO cannot compute this network ({type(error).__name__}); torch did"]
+    if not converted.agreement.suffices:
+        return fast, [f"OpenVINO in {name} does not agree with torch ({converted.agreement}); torch was used"]
+    return replace(fast, module=converted, dtype=torch.float32, arithmetic=f"OpenVINO {name}"), []
+
+
+def _device_of_openvino(device: str | torch.device) -> str:
+    from .openvino_engine import require_openvino
+
+    require_openvino()
+    if device != "auto" and pick_device(device).type != "cpu":
+        raise InputError(f"OpenVINO on the device {device}", "Choose the device cpu, or the engine torch")
+    return "cpu"
+
+
+def _grown(array: np.ndarray, multiple: Shape) -> np.ndarray:
+    """(..., D, H, W), contiguous, with 0, the background, at the far ends up to multiples."""
+    missing = [-n % m for n, m in zip(array.shape[-3:], multiple)]
+    if any(missing):
+        return np.pad(array, [(0, 0)] * (array.ndim - 3) + [(0, n) for n in missing])
+    return np.ascontiguousarray(array)
 
 
 def _over_views(fast, crop, inside, views, window, overlap, batch, progress, stage):

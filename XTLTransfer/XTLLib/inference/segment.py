@@ -17,7 +17,7 @@ from ..data.prepare import PreparedCase
 from ..data.volume import Volume, resample
 from ..errors import InputError
 from ..progress import Progress
-from .engine import Precision, Prediction, predict_case
+from .engine import Engine, Precision, Prediction, predict_case
 from .lesions import find_lesions
 from .measures import with_uncertainty
 from .results import SegmentationResult
@@ -36,6 +36,7 @@ def segment_case(
     minimum_volume_mm3: float | None = None,
     device: str | torch.device = "auto",
     precision: Precision = "auto",
+    engine: Engine = "auto",
     mirror: bool = False,
     register: bool = False,
     bias_correction: bool | None = None,
@@ -55,6 +56,7 @@ def segment_case(
     minimum_volume_mm3 : smaller lesions are dropped; None takes the bundle's.
     device : "auto", "cpu", "cuda" or "cuda:N".
     precision : "auto" computes in bfloat16 where the device has it; "float32" gives the same figures anywhere.
+    engine : "openvino" computes by OpenVINO where it is installed and agrees with torch; "auto" is torch.
     mirror : look at all eight mirrored views and take their mean; the result then has an uncertainty map.
     register : bring every channel onto the reference by a rigid registration first; the transforms are in the
         result, whose case is as it was given.
@@ -93,6 +95,7 @@ def segment_case(
         prepared.foreground,
         device=device,
         precision=precision,
+        engine=engine,
         mirror_axes=MIRROR_AXES if mirror else (),
         progress=progress.part(0.15, 0.95),
     )
