@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
 from .case import Finding
+from .finding_sources import findings_of_mask_file, is_mask_file
 from .geometry import ras_from_lps
 from .tables import Row, nearest, read_table, require_columns, unique_names
+from .zones import ZONES
 
-ZONES = ("PZ", "TZ", "AS", "SV")
+_FARTHEST_MM = 1e5
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": None}
 
 
@@ -27,12 +31,13 @@ def read_findings_csv(path: str | os.PathLike) -> list[tuple[str, Finding]]:
     * generic: ``finding, r, a, s``, RAS mm, and optionally ``patient, zone, significant``.
 
     ProstateX numbers some findings of a patient alike, so a finding is known by patient, number and
-    position; the later ones of a number are called "1-2", "1-3" ... A line that repeats all three is dropped.
+    position; the later ones of a number are called "1-2", "1-3" ... A line that repeats all three is dropped
+    (in tables such as ProstateX-Images every image repeats its finding).
 
     Raises
     ------
     InputError : a column is missing, a position is not three finite numbers, a truth value or a zone
-        is unknown, or a repeated line contradicts itself in the truth.
+        is unknown; a line names no patient or no finding; or a repeated line says another truth or zone.
     """
     rows = read_table(path)
     if not rows:
@@ -40,32 +45,44 @@ def read_findings_csv(path: str | os.PathLike) -> list[tuple[str, Finding]]:
     prostatex = "ProxID" in rows[0].values
     require_columns(path, rows[0].values, ("ProxID", "fid", "pos") if prostatex else ("finding", "r", "a", "s"))
     result: list[tuple[str, Finding]] = []
-    seen: dict[tuple, tuple[str, bool | None]] = {}
+    has_patients = prostatex or any(row.get("patient") for row in rows)
+    seen: dict[tuple, tuple[str, bool | None, str]] = {}
     numbers: dict[tuple[str, str], int] = {}
     for row in rows:
         patient = row["ProxID"] if prostatex else row.get("patient")
         number = row["fid"] if prostatex else row["finding"]
         position = position_lps(row, "pos") if prostatex else position_ras(row)
-        truth = truth_of(row, "ClinSig" if prostatex else "significant")
+        if not number or (has_patients and not patient):
+            raise InputError(
+                f"{row.where} names no {'finding' if patient or not has_patients else 'patient'}", "Add it"
+            )
+        truth, zone = truth_of(row, "ClinSig" if prostatex else "significant"), zone_of(row)
         key = (patient, number, tuple(round(value, 3) for value in position))
         if key in seen:
-            where, before = seen[key]
-            if before != truth:
+            where, *before = seen[key]
+            if before != [truth, zone]:
                 raise InputError(
-                    f"{row.where} repeats the finding {patient} {number} of {where} with another truth value",
+                    f"{row.where} repeats the finding {patient} {number} of {where} with another "
+                    f"{'truth value' if before[0] != truth else 'zone'}",
                     "Keep one of the two lines",
                 )
             continue
-        seen[key] = (row.where, truth)
+        seen[key] = (row.where, truth, zone)
         numbers[patient, number] = numbers.get((patient, number), 0) + 1
         repeat = numbers[patient, number]
         identifier = number if repeat == 1 else f"{number}-{repeat}"
-        result.append((patient, Finding(identifier, position, zone_of(row), truth)))
+        result.append((patient, Finding(identifier, position, zone, truth)))
+    twice = [name for name, times in Counter((name, one.identifier) for name, one in result).items() if times > 1]
+    if twice:
+        raise InputError(f"the table {path} has findings that are both called {' '.join(twice[0])}", "Rename one")
     return result
 
 
 def read_findings(path: str | os.PathLike, patient: str | None = None) -> tuple[Finding, ...]:
-    """The findings of one patient, from a table or from a point list of Slicer (.mrk.json).
+    """The findings of one patient: from a table, a point list of Slicer (.mrk.json, .fcsv) or a lesion mask.
+
+    Of a mask (NIfTI, NRRD, MetaImage, also .seg.nrrd) each 26-connected region is a finding, at its voxel
+    nearest to its centroid (see finding_sources).
 
     Parameters
     ----------
@@ -73,10 +90,15 @@ def read_findings(path: str | os.PathLike, patient: str | None = None) -> tuple[
 
     Raises
     ------
-    InputError : as read_findings_csv; or the table holds several patients and none was named, or not the named one.
+    InputError : as read_findings_csv and regions_as_findings; the table holds several patients and none was
+        named, or not the named one; a point list or a mask is damaged or empty.
     """
     if str(path).lower().endswith(".json"):
         return _read_point_list(Path(path))
+    if str(path).lower().endswith(".fcsv"):
+        return _read_fcsv(Path(path))
+    if is_mask_file(path):
+        return findings_of_mask_file(path)
     rows = read_findings_csv(path)
     patients = list(dict.fromkeys(name for name, _ in rows))
     if patient is None and len(patients) > 1:
@@ -101,17 +123,52 @@ def _read_point_list(path: Path) -> tuple[Finding, ...]:
                 if point.get("positionStatus", "defined") != "defined":
                     continue
                 x, y, z = (float(value) for value in point["position"])
+                if not all(abs(value) < _FARTHEST_MM for value in (x, y, z)):
+                    raise ValueError("no position")
                 label = str(point.get("label") or point.get("id") or len(findings) + 1)
-                findings.append(Finding(label, (sign * x, sign * y, z)))
+                findings.append(Finding(label, (sign * x, sign * y, z), zone_in_words(point.get("description"))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"the point list {path} is not a Markups file ({type(error).__name__})",
             "Save the points again as .mrk.json",
         ) from error
+    return _named_apart(path, findings)
+
+
+def _read_fcsv(path: Path) -> tuple[Finding, ...]:
+    """The point list format before .mrk.json: comment lines that name the coordinate system, then CSV."""
+    if not path.is_file():
+        raise InputError(f"the point list {path} does not exist", "Check the path")
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").splitlines()
+        said = [line.partition("=")[2].strip() for line in lines if line.startswith("# CoordinateSystem")]
+        sign = {"LPS": -1.0, "1": -1.0, "RAS": 1.0, "0": 1.0}[said[0]]
+        findings = []
+        for cells in csv.reader(line for line in lines if line.strip() and not line.startswith("#")):
+            # id, x, y, z, orientation (4), visible, selected, locked, label, description, ...
+            x, y, z = (float(cell) for cell in cells[1:4])
+            if not all(abs(value) < _FARTHEST_MM for value in (x, y, z)):
+                raise ValueError("no position")
+            findings.append(Finding(cells[11].strip() or cells[0], (sign * x, sign * y, z), zone_in_words(cells[12])))
+    except (OSError, ValueError, KeyError, IndexError, csv.Error) as error:
+        raise InputError(
+            f"the point list {path} is not a Markups file ({type(error).__name__})",
+            "Save the points again as .mrk.json",
+        ) from error
+    return _named_apart(path, findings)
+
+
+def _named_apart(path: Path, findings: list[Finding]) -> tuple[Finding, ...]:
     if not findings:
         raise InputError(f"the point list {path} has no placed point", "Place a point on each finding")
     names = unique_names([finding.identifier for finding in findings])
     return tuple(replace(finding, identifier=name) for finding, name in zip(findings, names))
+
+
+def zone_in_words(text: object) -> str:
+    """The first of PZ, TZ, AS, SV that stands as a word in a description, AS in capitals only; "" when none does."""
+    words = re.findall(r"[A-Za-z]+", str(text or ""))
+    return next((word.upper() for word in words if word.upper() in ZONES and word not in ("as", "As")), "")
 
 
 def position_lps(row: Row, column: str) -> tuple[float, float, float]:
@@ -146,6 +203,6 @@ def _numbers(row: Row, column: str, texts: list[str]) -> tuple[float, float, flo
         values = tuple(float(text) for text in texts)
     except ValueError:
         values = ()
-    if len(values) != 3 or not all(abs(value) < 1e5 for value in values):
+    if len(values) != 3 or not all(abs(value) < _FARTHEST_MM for value in values):
         raise InputError(f"{row.where} has no three numbers in {column} ('{' '.join(texts)}')", "Give a position in mm")
     return values

@@ -13,11 +13,10 @@ import os
 import re
 from pathlib import Path
 
-import numpy as np
-
 from ...errors import InputError
 from ..case import Finding
 from ..datalist import Datalist, Entry
+from ..finding_sources import regions_as_findings
 from ..findings import read_findings_csv
 from ..images import read_volume
 from .common import UNLABELLED, choose, require_entries
@@ -135,18 +134,8 @@ def _label_of(folder: Path, case: str) -> Path | None:
 
 def _lesions(label: Path) -> list[tuple[Finding, str]]:
     """(finding, ISUP grade) of each 26-connected component, the larger ones first."""
-    from scipy.ndimage import label as components
-
-    volume = read_volume(label)
-    numbered, count = components(volume.array >= SIGNIFICANT_GRADE, structure=np.ones((3, 3, 3)))
-    voxels = [np.argwhere(numbered == number) for number in range(1, count + 1)]
-    lesions = []
-    for place, lesion in enumerate(sorted(voxels, key=lambda kji: (-len(kji), kji[0].tolist())), start=1):
-        ras = volume.grid.index_to_ras(lesion[:, ::-1])
-        nearest = int(np.argmin(np.linalg.norm(ras - ras.mean(axis=0), axis=1)))
-        grade = int(volume.array[tuple(lesion.T)].max())
-        lesions.append((Finding(str(place), tuple(float(mm) for mm in ras[nearest]), "", True), str(grade)))
-    return lesions
+    regions = regions_as_findings(read_volume(label), SIGNIFICANT_GRADE, significant=True)
+    return [(region.finding, str(region.value)) for region in regions]
 
 
 def _mapped_findings(label_folder: Path, table: Path) -> dict[str, list[tuple[Finding, str]]]:
