@@ -66,6 +66,7 @@ class XTLSegmentParameterNode:
 
     bundle - folder of the trained model.
     flair, t1, t2, pd - the case's channels; those that the bundle does not use are left alone.
+    register - each channel is registered to the reference first.
     useBundleSettings - threshold and minimumVolume show those of the bundle.
     threshold - probability from which a voxel counts as lesion.
     minimumVolume - smallest lesion kept, mm3.
@@ -79,6 +80,7 @@ class XTLSegmentParameterNode:
     t1: vtkMRMLScalarVolumeNode
     t2: vtkMRMLScalarVolumeNode
     pd: vtkMRMLScalarVolumeNode
+    register: bool = False
     useBundleSettings: bool = True
     threshold: Annotated[float, WithinRange(LOWEST_THRESHOLD, 1.0)] = 0.5
     minimumVolume: Annotated[float, WithinRange(0.0, LARGEST_MINIMUM)] = 0.0
@@ -188,6 +190,7 @@ class XTLSegmentLogic(ScriptedLoadableModuleLogic):
         labelMap: vtkMRMLLabelMapVolumeNode | None = None,
         probability: vtkMRMLScalarVolumeNode | None = None,
         table: vtkMRMLTableNode | None = None,
+        register: bool = False,
         progress=None,
     ):
         """Segment the lesions of one case and put them into the scene; needs no panel.
@@ -202,11 +205,14 @@ class XTLSegmentLogic(ScriptedLoadableModuleLogic):
             print(slicer.util.arrayFromTableColumn(nodes.table, "volume").sum() / 1000, "ml")
             slicer.util.saveNode(nodes.segmentation, "/results/patient07.seg.nrrd")
 
-        :param channels: channel name -> volume node; channels that the bundle does not use are left alone.
+        :param channels: channel name -> volume node; channels that the bundle does not use are left alone, and
+            those that it can do without may be missing.
         :param bundle: folder of the trained model.
         :param threshold: probability from which a voxel is lesion; None takes the bundle's.
         :param minimumVolume: smallest lesion kept, mm3; None takes the bundle's.
         :param segmentation, labelMap, probability, table: output nodes; None makes new ones.
+        :param register: bring each channel onto the reference by a rigid registration first; it stands under a
+            new transform then, not hardened.
         :param progress: XTLLib.progress.Progress, told how far the work is.
         :return: XTLLib.scene.segmentation.SegmentationNodes
         :raises XTLLib.errors.InputError: names the node or file that is wrong; the scene is as it was.
@@ -214,23 +220,22 @@ class XTLSegmentLogic(ScriptedLoadableModuleLogic):
         from XTLLib.inference.segment import segment_case
         from XTLLib.progress import Progress
         from XTLLib.scene.choices import bundle_for
-        from XTLLib.scene.nodes import case_from_nodes
-        from XTLLib.scene.segmentation import add_segmentation
+        from XTLLib.scene.worker_run import add_result, case_for
 
         progress = progress or Progress()
         model = bundle_for("segmentation", bundle)
-        used = {name: channels.get(name) for name in model.channels}
-        case = case_from_nodes(used, model.reference)
+        case, used = case_for(model, channels)
         result = segment_case(
             case,
             model,
             threshold=threshold,
             minimum_volume_mm3=minimumVolume,
+            register=register,
             progress=progress.part(0.0, 0.95),
         )
         progress.report(_("Adding the results to the scene"), 0.95)
-        reference = used[model.reference]
-        return add_segmentation(result, slicer.mrmlScene, reference, labelMap, segmentation, probability, table)
+        outputs = {"segmentation": segmentation, "labelMap": labelMap, "probability": probability, "table": table}
+        return add_result(result, slicer.mrmlScene, used, outputs)
 
 
 class XTLSegmentTest(ScriptedLoadableModuleTest):

@@ -43,7 +43,7 @@ def test_self_test_passes(name, scene):
 
 def test_the_self_test_of_segmentation_can_fail(scene, monkeypatch):
     """A module that puts its results half a voxel aside does not get past its own test."""
-    import XTLLib.scene.segmentation as segmentation
+    import XTLLib.scene.worker_run as worker_run
 
     def shifted(result, *arguments, **named):
         import dataclasses
@@ -54,8 +54,8 @@ def test_the_self_test_of_segmentation_can_fail(scene, monkeypatch):
         label = dataclasses.replace(result.label, array=array)
         return add(dataclasses.replace(result, label=label), *arguments, **named)
 
-    add = segmentation.add_segmentation
-    monkeypatch.setattr(segmentation, "add_segmentation", shifted)
+    add = worker_run.add_segmentation
+    monkeypatch.setattr(worker_run, "add_segmentation", shifted)
     with pytest.raises(AssertionError):
         boot.load_module("XTLSegment").runTest(msec=0)
 

@@ -286,7 +286,7 @@ def test_an_input_and_an_output_deleted_while_it_runs(panel, bundle, scene, mess
         scene.RemoveNode(slicer.util.getNode(name))
     finish(panel)
     assert not messages
-    assert "FLAIR was removed from the scene meanwhile" in ui.statusLabel.text
+    assert "Removed from the scene meanwhile: FLAIR." in ui.statusLabel.text
     assert "made anew" in ui.statusLabel.text
     parameters = panel.widget.logic.getParameterNode()
     assert parameters.labelMap.GetScene() is scene
@@ -354,6 +354,41 @@ def test_closing_the_panel_while_it_runs_leaves_nothing_behind(
     assert not list(exchanged.iterdir())
     assert scene.GetNumberOfNodes() == nodes
     assert not messages
+
+
+def test_registration_leaves_transforms_and_hardens_nothing(panel, bundle, scene, messages):
+    ui = panel.widget.ui
+    ui.bundlePathLineEdit.currentPath = str(bundle)
+    ui.registerCheckBox.checked = True
+    before = slicer.util.arrayFromVolume(slicer.util.getNode("T1")).copy()
+    apply(panel)
+    assert not messages
+    transform = slicer.util.getNode("T1").GetParentTransformNode()
+    assert transform.GetName() == "T1 to FLAIR"
+    assert slicer.util.getNode("FLAIR").GetParentTransformNode() is None
+    assert np.array_equal(slicer.util.arrayFromVolume(slicer.util.getNode("T1")), before)
+
+
+def test_a_channel_that_the_bundle_can_do_without_may_be_missing(panel, bundle, scene, messages, tmp_path):
+    import json
+    import shutil
+
+    path = tmp_path / "bundle"
+    shutil.copytree(bundle, path)
+    config = path / "configs" / "xtl.json"
+    document = json.loads(config.read_text())
+    document["preparation"]["optional"] = ["T2"]
+    config.write_text(json.dumps(document))
+    ui = panel.widget.ui
+    ui.t2Selector.setCurrentNode(None)
+    ui.bundlePathLineEdit.currentPath = str(bundle)
+    assert "T2" in ui.statusLabel.text
+    ui.bundlePathLineEdit.currentPath = str(path)
+    assert ui.applyButton.enabled
+    apply(panel)
+    assert not messages
+    assert "T2" in ui.statusLabel.text, "it is said"
+    assert panel.widget.logic.getParameterNode().table.GetNumberOfRows() > 0
 
 
 def test_fifty_clicks_in_a_row(panel, bundle, scene, messages, expected):

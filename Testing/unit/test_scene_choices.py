@@ -66,13 +66,17 @@ def test_no_guess_among_several_and_none_of_a_result_or_a_label_map(scene):
 
 
 def test_what_is_missing():
-    bundle = SimpleNamespace(channels=("FLAIR", "T1"))
+    bundle = SimpleNamespace(channels=("FLAIR", "T1"), preparation=None)
     flair, t1 = object(), object()
     assert "bundle" in missing_choice(None, {})
     assert "DWI" in missing_choice(SimpleNamespace(channels=("DWI",)), {"FLAIR": flair})
     assert missing_choice(bundle, {"FLAIR": flair, "T1": None}) == "Choose a volume for T1."
     assert "different" in missing_choice(bundle, {"FLAIR": flair, "T1": flair})
     assert missing_choice(bundle, {"FLAIR": flair, "T1": t1, "T2": None}) == ""
+    without = SimpleNamespace(channels=("FLAIR", "T1", "T2"), preparation=SimpleNamespace(optional=("T1", "T2")))
+    assert missing_choice(without, {"FLAIR": flair, "T1": None, "T2": None}) == ""
+    assert missing_choice(without, {"FLAIR": None, "T1": t1, "T2": None}) == "Choose a volume for FLAIR."
+    assert "different" in missing_choice(without, {"FLAIR": flair, "T1": flair, "T2": None})
 
 
 def test_a_bundle_is_read_once_until_it_is_forgotten(tmp_path):

@@ -102,10 +102,12 @@ def missing_choice(bundle: Any, volumes: Mapping[str, Any]) -> str:
     if unknown:
         text = _("This module has no input for the channel {channels} that the bundle needs.")
         return text.format(channels=", ".join(unknown))
-    empty = [channel for channel in bundle.channels if volumes[channel] is None]
+    optional = bundle.preparation.optional if bundle.preparation is not None else ()
+    empty = [channel for channel in bundle.channels if volumes[channel] is None and channel not in optional]
     if empty:
         return _("Choose a volume for {channels}.").format(channels=", ".join(empty))
-    if len({volumes[channel] for channel in bundle.channels}) < len(bundle.channels):
+    chosen = [volumes[channel] for channel in bundle.channels if volumes[channel] is not None]
+    if len(set(chosen)) < len(chosen):
         return _("Choose a different volume for each channel.")
     return ""
 

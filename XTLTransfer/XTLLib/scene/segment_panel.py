@@ -205,6 +205,7 @@ class SegmentPanel:
             self._volumes(),
             parameters.bundle,
             {name: getattr(parameters, name) for name in OUTPUTS},
+            register=parameters.register,
             threshold=None if own else parameters.threshold,
             minimum_volume_mm3=None if own else parameters.minimumVolume,
         )

@@ -3,19 +3,62 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..data.case import Case
 from ..errors import Cancelled, XTLError
+from ..inference.results import SegmentationResult
 from ..progress import ProgressEvent
 from .choices import bundle_for
 from .nodes import case_from_nodes
 from .segmentation import SegmentationNodes, add_segmentation
+from .transforms import add_transforms
 
 OUTPUTS = ("segmentation", "labelMap", "probability", "table")
+
+
+def case_for(bundle: Any, channels: Mapping[str, Any]) -> tuple[Case, dict[str, Any]]:
+    """The case that a bundle takes, and the volume nodes that it is made of, by channel.
+
+    Parameters
+    ----------
+    bundle : bundle.load.Bundle. channels : channel -> volume node; those that the bundle does not use are left
+        alone, and those that it can do without may be missing or None.
+
+    Raises InputError naming the node that is missing or cannot be used.
+    """
+    optional = bundle.preparation.optional
+    used = {name: channels.get(name) for name in bundle.channels}
+    case = case_from_nodes(used, bundle.reference, optional=optional)
+    return case, {name: node for name, node in used.items() if node is not None}
+
+
+def add_result(
+    result: SegmentationResult, scene: Any, channels: Mapping[str, Any], outputs: Mapping[str, Any]
+) -> SegmentationNodes:
+    """Put a result into the scene, with the transforms of its registrations.
+
+    Parameters
+    ----------
+    channels : of :func:`case_for`; those that are still in the scene.
+    outputs : segmentation, labelMap, probability, table -> node; None or absent makes a new one.
+    """
+    nodes = add_segmentation(
+        result,
+        scene,
+        channels.get(result.case.reference),
+        outputs.get("labelMap"),
+        outputs.get("segmentation"),
+        outputs.get("probability"),
+        outputs.get("table"),
+    )
+    if result.transforms:
+        add_transforms(result, channels, scene)
+    return nodes
 
 
 class JobLike(Protocol):
@@ -74,8 +117,8 @@ class BackgroundSegmentation:
         self._job: JobLike | None = None
         self._failure: XTLError | None = None
         self._is_cancelled = False
-        self._nodes: dict[str, Any] = {}
-        self._reference: tuple[Any, str] = (None, "")
+        self._outputs: dict[str, Any] = {}
+        self._channels: dict[str, Any] = {}
 
     @property
     def is_running(self) -> bool:
@@ -100,20 +143,15 @@ class BackgroundSegmentation:
 
         Parameters
         ----------
-        channels : channel name -> volume node; those that the bundle does not use are left alone.
-        outputs : segmentation, labelMap, probability, table -> node; None or absent makes a new one.
+        channels : see :func:`case_for`. outputs : see :func:`add_result`.
         options : of inference.segment.segment_case.
 
         Raises
         ------
         XTLError : a volume that cannot be used, or no room to hand it over; the scene is as it was.
         """
-        model = bundle_for("segmentation", bundle)
-        used = {name: channels.get(name) for name in model.channels}
-        case = case_from_nodes(used, model.reference)
-        reference = used[model.reference]
-        self._reference = (reference, reference.GetName())
-        self._nodes = {name: node for name in OUTPUTS if (node := outputs.get(name)) is not None}
+        case, self._channels = case_for(bundle_for("segmentation", bundle), channels)
+        self._outputs = {name: node for name in OUTPUTS if (node := outputs.get(name)) is not None}
         self._job, self._failure, self._is_cancelled = None, None, False
         self._to_warm = None
         self._waiting = (case, Path(bundle), options)
@@ -161,19 +199,11 @@ class BackgroundSegmentation:
         if self._failure is not None:
             raise self._failure
         result = self._job.result()
-        reference, name = self._reference
-        is_there = reference.GetScene() is scene
-        kept = {role: node for role, node in self._nodes.items() if node.GetScene() is scene}
-        nodes = add_segmentation(
-            result,
-            scene,
-            reference if is_there else None,
-            kept.get("labelMap"),
-            kept.get("segmentation"),
-            kept.get("probability"),
-            kept.get("table"),
-        )
-        return Finished(nodes, (*result.notes, *_scene_notes(name, is_there, len(self._nodes) - len(kept))))
+        channels = {name: node for name, node in self._channels.items() if node.GetScene() is scene}
+        outputs = {role: node for role, node in self._outputs.items() if node.GetScene() is scene}
+        gone = [node.GetName() for name, node in self._channels.items() if name not in channels]
+        nodes = add_result(result, scene, channels, outputs)
+        return Finished(nodes, (*result.notes, *_scene_notes(gone, len(self._outputs) - len(outputs))))
 
     @property
     def details(self) -> tuple[str, ...]:
@@ -182,7 +212,7 @@ class BackgroundSegmentation:
 
     def forget(self) -> None:
         """Let go of the volumes and nodes of the last run."""
-        self._job, self._nodes, self._reference = None, {}, (None, "")
+        self._job, self._outputs, self._channels = None, {}, {}
 
     def close(self) -> None:
         """End the worker and remove its files, whatever it does."""
@@ -200,12 +230,12 @@ class BackgroundSegmentation:
             self._failure = error
 
 
-def _scene_notes(reference: str, is_there: bool, outputs_gone: int) -> tuple[str, ...]:
+def _scene_notes(volumes_gone: Sequence[str], outputs_gone: int) -> tuple[str, ...]:
     from slicer.i18n import tr as _
 
     notes = []
-    if not is_there:
-        notes.append(_("{name} was removed from the scene meanwhile.").format(name=reference))
+    if volumes_gone:
+        notes.append(_("Removed from the scene meanwhile: {names}.").format(names=", ".join(volumes_gone)))
     if outputs_gone:
         notes.append(_("Outputs that were removed meanwhile were made anew."))
     return tuple(notes)
