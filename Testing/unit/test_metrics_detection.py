@@ -226,10 +226,26 @@ def _random_study(seed, cases=14):
     return maps, truths
 
 
-def test_picai_agrees_with_the_challenge_s_own_package():
+def _speckled_study(seed, cases=10):
+    """Small lesions and candidates by the dozen: many pairs of equal IoU."""
+    from scipy.ndimage import binary_dilation, label
+
+    generator = np.random.default_rng(seed)
+    maps, truths = [], []
+    for number in range(cases):
+        truth = binary_dilation(generator.random((5, 12, 12)) < (0.02 if number % 3 else 0.0))
+        mask = binary_dilation(generator.random(truth.shape) < 0.01) | truth & (generator.random(truth.shape) < 0.3)
+        candidates, count = label(mask, np.ones((3, 3, 3)))
+        maps.append(np.r_[0, np.round(generator.uniform(0.1, 1, count), 1)].astype(np.float32)[candidates])
+        truths.append(truth)
+    return maps, truths
+
+
+@pytest.mark.parametrize("study", [_random_study, _speckled_study])
+def test_picai_agrees_with_the_challenge_s_own_package(study):
     picai_eval = pytest.importorskip("picai_eval", reason="picai_eval is not installed")
     for seed in range(6):
-        maps, truths = _random_study(seed)
+        maps, truths = study(seed)
         ours = picai_score([match_case(p, g) for p, g in zip(maps, truths)], draws=10)
         theirs = picai_eval.evaluate([*maps], [t.astype(np.int32) for t in truths], num_parallel_calls=1)
         assert ours.auroc == pytest.approx(theirs.auroc)

@@ -47,11 +47,17 @@ def overlap_table(first: np.ndarray, first_count: int, second: np.ndarray, secon
     return np.bincount(joint, minlength=cells).reshape(first_count + 1, second_count + 1)
 
 
-def component_ious(first: np.ndarray, first_count: int, second: np.ndarray, second_count: int) -> np.ndarray:
-    """IoU of each component of one map with each of another -> (first_count, second_count)."""
+def component_ious(
+    first: np.ndarray, first_count: int, second: np.ndarray, second_count: int, smoothing: float = 0.0
+) -> np.ndarray:
+    """IoU of each component of one map with each of another -> (first_count, second_count).
+
+    ``smoothing`` is added to intersection and union, for agreement with programs that do so.
+    """
     table = overlap_table(first, first_count, second, second_count)
     both = table[1:, 1:]
-    return both / np.maximum(table[1:].sum(axis=1)[:, None] + table[:, 1:].sum(axis=0) - both, 1)
+    union = table[1:].sum(axis=1)[:, None] + table[:, 1:].sum(axis=0) - both
+    return (both + smoothing) / (union + smoothing)
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:

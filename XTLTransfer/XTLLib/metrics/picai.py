@@ -26,6 +26,7 @@ from .roc import weighted_auc
 
 CONNECTIVITY = 26
 SMALLEST_IOU = 0.10
+_SMOOTHING = 1e-8  # the package's; it decides between pairings that are otherwise equally good
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def match_case(
     np.maximum.at(confidences, p[inside], detection_map[inside])
     confidences = confidences[1:]
 
-    ious = component_ious(g, n_g, p, n_p)
+    ious = component_ious(g, n_g, p, n_p, _SMOOTHING)
     rows, columns = pair(ious, smallest_iou)
     reaches = (ious >= smallest_iou).any(axis=0) if n_g else np.zeros(n_p, dtype=bool)
     return PicaiCase(
