@@ -115,11 +115,60 @@ def test_a_slice_that_is_there_twice_is_told(tmp_path):
         read_series_folder(tmp_path)
 
 
-def test_two_series_in_a_folder_are_told(tmp_path):
+def test_two_series_in_a_folder_are_named_and_one_can_be_chosen(tmp_path):
+    """Of different orientation, too, as a scanner's export of a whole study has them."""
+    flair, t1 = series_array(), series_array(1)
+    sagittal = {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}
+    write_series(tmp_path, flair, SeriesNumber=4, SeriesDescription="t2_flair_tra", PatientID="SECRET")
+    write_series(tmp_path, t1, start=20, SeriesNumber=11, SeriesDescription="t1_sag", PatientID="SECRET")
+    write_series(tmp_path, series_array(2)[:1], start=40, SeriesNumber=12, **sagittal)
+    with pytest.raises(InputError, match="more than one DICOM series") as caught:
+        read_series_folder(tmp_path)
+    message = str(caught.value)
+    assert "4 (t2_flair_tra, 5 files), 11 (t1_sag, 5 files), 12 (no description, 1 files)" in message
+    assert "by its number, for example" in message and "SECRET" not in message
+    assert np.array_equal(read_image(f"{tmp_path}#4").array, flair)
+    assert np.array_equal(read_image(f"{tmp_path}#11").array, t1)
+    with pytest.raises(InputError, match=r"holds no DICOM series 7 \(it holds 4 \(t2_flair_tra"):
+        read_image(f"{tmp_path}#7")
+
+
+def test_series_without_numbers_cannot_be_chosen_and_are_named_by_a_file(tmp_path):
     write_series(tmp_path, series_array())
     write_series(tmp_path, series_array(1), start=20)
-    with pytest.raises(InputError, match="more than one DICOM series"):
+    with pytest.raises(InputError, match=r"1-\d{3}\.dcm \(no description, 5 files\).*\. Put each series into its own"):
         read_series_folder(tmp_path)
+
+
+def test_several_images_at_each_position_are_told_as_a_time_series(tmp_path):
+    for time in range(3):
+        write_series(tmp_path, series_array(time), start=10 * time, SeriesInstanceUID="1.2.3.4")
+    with pytest.raises(InputError, match="3 images at each of its 5 slice positions: a time series, several echoes"):
+        read_series_folder(tmp_path)
+
+
+def test_a_tilted_gantry_is_told_with_its_angle(tmp_path):
+    """Every slice is shifted along its columns by the tangent of 14 degrees times the gap."""
+    import pydicom
+
+    write_series(tmp_path, series_array())
+    for path in tmp_path.glob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        position = np.array(dataset.ImagePositionPatient, dtype=float)
+        height = (position - ORIGIN_LPS) @ NORMAL
+        dataset.ImagePositionPatient = [
+            round(float(x), 6) for x in position + np.tan(np.radians(14)) * height * COLUMNS
+        ]
+        dataset.save_as(path)
+    with pytest.raises(InputError, match=r"not stacked at right angles \(sheared by 14 degrees"):
+        read_series_folder(tmp_path)
+
+
+def test_a_volume_knows_its_frame_of_reference(tmp_path):
+    write_series(tmp_path / "with", series_array(), FrameOfReferenceUID="1.2.840.7")
+    write_series(tmp_path / "without", series_array())
+    assert read_image(tmp_path / "with").frame_of_reference == "1.2.840.7"
+    assert read_image(tmp_path / "without").frame_of_reference == ""
 
 
 @pytest.mark.parametrize(

@@ -126,8 +126,11 @@ def test_one_time_point_is_3d_and_several_or_colour_are_refused(tmp_path):
     for count, name in ((1, "one.nii"), (3, "three.nii")):
         nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 6, count), np.float32), np.eye(4)), tmp_path / name)
     assert read_volume(tmp_path / "one.nii").array.shape == (6, 5, 4)
-    with pytest.raises(InputError, match=r"three\.nii is not a scalar 3D image"):
+    with pytest.raises(InputError, match=r"three\.nii is not a scalar 3D image \(4D: 3 volumes, as a time series has"):
         read_volume(tmp_path / "three.nii")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5), np.float32), np.eye(4)), tmp_path / "plane.nii")
+    with pytest.raises(InputError, match=r"plane\.nii is not a scalar 3D image \(2D: a single slice"):
+        read_volume(tmp_path / "plane.nii")
     import SimpleITK
 
     colour = SimpleITK.GetImageFromArray(np.zeros((3, 4, 5, 3), np.uint8), isVector=True)

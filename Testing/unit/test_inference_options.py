@@ -7,8 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from bright_voxels import GRIDS, HEAD_MM, LESIONS, bright_bundle, head_case, head_grid
+from toy_bundles import SEGMENTATION
+from XTLLib.bundle.load import read_bundle
+from XTLLib.bundle.write import write_bundle
 from XTLLib.data.case import Case
+from XTLLib.data.images import write_volume
 from XTLLib.data.phantoms.brain import BrainPhantom
 from XTLLib.data.phantoms.fields import box_grid
 from XTLLib.data.prepare import Preparation
@@ -16,8 +21,10 @@ from XTLLib.data.registration import moved
 from XTLLib.data.volume import Volume
 from XTLLib.errors import InputError
 from XTLLib.inference.exchange import ExchangeFolder, pack_case, pack_result, unpack_case, unpack_result
+from XTLLib.inference.monai_workflow import PrepareCase
 from XTLLib.inference.segment import segment_case
 from XTLLib.inference.table import write_lesion_table
+from XTLLib.networks.build import build_network
 
 
 def shift(r: float, a: float, s: float) -> np.ndarray:
@@ -126,3 +133,24 @@ def test_everything_new_crosses_the_worker(phantom_case, tmp_path):
 def test_notes_stand_in_the_table_file(phantom_case, tmp_path):
     write_lesion_table(segment_case(phantom_case, bright_bundle(), device="cpu"), tmp_path)
     assert "9 mm away" in json.loads((tmp_path / "lesions.json").read_text())["notes"][0]
+
+
+@pytest.mark.parametrize("more", [{}, {"optional": ("T1",), "bias_correction": True}])
+def test_a_bundle_remembers_what_it_can_do_without_and_how_it_was_trained(tmp_path, more):
+    """One that does neither is written as before, for versions that know of neither."""
+    torch.manual_seed(0)
+    preparation = Preparation(("FLAIR", "T1"), "FLAIR", (1.0, 1.0, 1.0), **more)
+    write_bundle(tmp_path / "b", build_network(SEGMENTATION), SEGMENTATION, "segmentation", preparation)
+    assert read_bundle(tmp_path / "b").preparation == preparation
+    written = json.loads((tmp_path / "b" / "configs" / "xtl.json").read_text())["preparation"]
+    assert set(written) == {"channels", "reference", "spacing_mm", *more}
+
+
+def test_monais_workflow_leaves_a_missing_optional_channel_out(tmp_path):
+    case = head_case(GRIDS["RAS"])
+    write_volume(case.channels["FLAIR"], tmp_path / "FLAIR.nii")
+    volumes = {name: str(tmp_path / f"{name}.nii") for name in ("FLAIR", "T1")}
+    item = PrepareCase(optional_bundle().preparation)({"volumes": volumes})
+    assert (item["prepared"].image[1] == 0).all() and "Without T1" in item["prepared"].notes[0]
+    with pytest.raises(InputError, match=r"T1\.nii does not exist"):
+        PrepareCase(bright_bundle().preparation)({"volumes": volumes})

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ..data.volume import Volume
+from ..data.geometry import Grid
+from ..data.volume import Volume, resample
 from ..errors import MissingPackageError, XTLError
-from .nodes import grid_of_node
+from .arrays import numpy_matrix
+from .nodes import grid_of_node, own_grid_of_node
 from .session import import_slicer
 
 
@@ -66,12 +68,26 @@ def _hd_bet(node: Any) -> np.ndarray:
     segmentation = node.GetScene().AddNewNodeByClass("vtkMRMLSegmentationNode", "brain")
     try:
         logic.process(node, None, segmentation)
+        brain = _volume_of(segmentation.GetSegmentation().GetNthSegment(0))
         # The module reads the volume without the transform above it.
-        segmentation.SetAndObserveTransformNodeID(node.GetTransformNodeID())
-        brain = segmentation.GetSegmentation().GetNthSegmentID(0)
-        return slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, brain, node)
+        return resample(brain, own_grid_of_node(node), "nearest").array
     finally:
         node.GetScene().RemoveNode(segmentation)
+
+
+def _volume_of(segment: Any) -> Volume:
+    """A segment's binary label map, in the coordinates of its segmentation."""
+    import vtk
+    from vtk.util import numpy_support
+
+    image = segment.GetRepresentation(import_slicer().vtkSegmentationConverter.GetBinaryLabelmapRepresentationName())
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    affine = numpy_matrix(matrix)
+    affine[:3, 3] += affine[:3, :3] @ image.GetExtent()[::2]
+    shape = image.GetDimensions()[::-1]
+    values = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
+    return Volume((values == segment.GetLabelValue()).astype(np.uint8), Grid(shape, affine), "brain")
 
 
 def _swiss(node: Any) -> np.ndarray:
