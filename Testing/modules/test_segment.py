@@ -453,7 +453,7 @@ def test_choices_survive_saving_and_loading_the_scene(panel, bundle, scene, tmp_
     assert ui.applyButton.enabled
 
 
-def test_sliders_answer_at_once_and_rows_lead_to_lesions(panel, bundle, scene, messages, artifacts):
+def test_sliders_answer_at_once_and_rows_lead_to_lesions(panel, bundle, scene, messages, artifacts, tmp_path):
     from XTLLib.inference.lesions import find_lesions
     from XTLLib.scene.nodes import volume_from_node
     from XTLLib.scene.views import add_slice_views
@@ -475,6 +475,10 @@ def test_sliders_answer_at_once_and_rows_lead_to_lesions(panel, bundle, scene, m
     to_ras = scene.GetNodeByID("vtkMRMLSliceNodeRed").GetSliceToRAS()
     assert [to_ras.GetElement(row, 3) for row in range(3)] == pytest.approx(lesions[1].position_ras, abs=1e-3)
     assert panel.widget.logic.getParameterNode().lesion == 2
+    save_and_reload(scene, tmp_path)
+    assert panel.widget.logic.getParameterNode().lesion == 2
+    outline = slicer.util.getNode("XTL chosen lesion")
+    assert outline.GetSegmentation().GetNumberOfSegments() == 1
     ui.outputsCollapsibleButton.collapsed = True
     panel.grab(artifacts / "XTLSegment-interactive.png")
     assert not messages

@@ -167,6 +167,11 @@ class InteractiveLesions:
             centre_slice_views(nodes.probability.GetScene(), lesion.position_ras)
         self._outline(regions)
 
+    def show_chosen(self) -> None:
+        """Outline the lesion that the parameters name, where the scene was just opened; the views stay."""
+        if self._nodes_now() is not None and self._parameters.lesion:
+            self._outline(self._shown())
+
     def _edit(self, make: Callable[[], Edit]) -> None:
         if not self.is_live:
             return

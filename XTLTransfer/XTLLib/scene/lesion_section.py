@@ -36,6 +36,7 @@ class LesionSection:
         self._scene = scene
         self.lesions.attach(parameters)
         self._try(self.lesions.take_in)  # what was drawn while nobody looked
+        self._try(self.lesions.show_chosen)
 
     def release(self) -> None:
         """Let go of the scene."""
