@@ -171,8 +171,8 @@ def test_batches_mix_corrected_and_source_windows_in_the_share_asked_for():
     replayed.image.fill_(7.0)
     values = settings(replay=0.25, training={"batch_size": 8, "augmentation": False})
     images, masks = AdaptTask([own], [replayed], (16, 16, 16), values, 0).batch(3)
-    assert images.shape == (8, 2, 16, 16, 16) and masks.shape == (8, 1, 16, 16, 16)
-    assert [bool((image == 7).all()) for image in images] == [False] * 6 + [True] * 2
+    assert images.shape == (10, 2, 16, 16, 16) and masks.shape == (10, 1, 16, 16, 16)
+    assert [bool((image == 7).all()) for image in images] == [False] * 8 + [True] * 2
     again, _ = AdaptTask([own], [replayed], (16, 16, 16), values, 0).batch(3)
     assert torch.equal(images, again)
     alone, _ = AdaptTask([own], [], (16, 16, 16), values, 0).batch(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -12,6 +13,7 @@ from ..errors import Cancelled, XTLError
 from ..progress import ProgressEvent
 from .adapt_outcome import AdaptationOutcome
 
+_LAST_LINES_S = 5.0  # after the end of the process
 _EVENT_FIELDS = {field.name for field in fields(ProgressEvent)}
 
 
@@ -82,7 +84,10 @@ class AdaptProcess:
         XTLError : it failed; the message is the child's own.
         """
         code = self._child.wait()
-        self.poll()
+        deadline = time.monotonic() + _LAST_LINES_S
+        while self._child.is_running and time.monotonic() < deadline:  # the last lines may still be on their way
+            self.poll()
+            time.sleep(0.01)
         # A cancel that comes too late does not undo what was written.
         if self._outcome is not None and (code == 0 or self._outcome.refused):
             return self._outcome

@@ -43,11 +43,9 @@ class AdaptTask:
         self.steps, self._augments, self._seed = training.steps, training.augmentation, seed
         largest = np.max([source.shape for source in corrected], axis=0)
         self.window = tuple(min(w, int(n)) for w, n in zip(window, largest))
-        replayed = min(round(settings.replay * training.batch_size), training.batch_size - 1) if replay else 0
-        self._draws = [
-            (_Windows(corrected, self.window), training.batch_size - replayed),
-            *([(_Windows(replay, self.window), replayed)] if replayed else []),
-        ]
+        self._draws = [(_Windows(corrected, self.window), training.batch_size)]
+        if replay and settings.replay > 0:  # beside the corrected ones, which are few enough
+            self._draws.append((_Windows(replay, self.window), max(1, round(settings.replay * training.batch_size))))
 
     def batch(self, number: int) -> tuple[Tensor, Tensor]:
         rng = generator(self._seed, "windows", number)

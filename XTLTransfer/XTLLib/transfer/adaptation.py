@@ -18,8 +18,8 @@ class AdaptationTraining(WindowTraining):
     """
 
     steps: int = Field(100, ge=1)
-    batch_size: int = Field(4, ge=1)
-    learning_rate: float | Literal["find"] = 2e-3
+    batch_size: int = Field(2, ge=1)
+    learning_rate: float | Literal["find"] = 5e-3
     encoder_rate: float = Field(1.0, ge=0, le=1)
     peft: Literal["none", "ssf", "bias", "norm", "adapters", "lora", "linear-probe"] = "norm"
     l2sp: float = Field(1e-2, ge=0)
@@ -48,7 +48,8 @@ class Adaptation(StrictModel):
         from, whose voxels are neither.
     refit : whether the model that is written learns from everything, after the figures were taken of one that
         did not see the held-out part.
-    replay : share of each batch's windows that come from the source data, where they are at hand.
+    replay : windows of the source data for each corrected one, where they are at hand; they come on top of
+        ``training.batch_size``, at least one a batch. 0 measures on the source data and learns nothing from them.
     replay_cases : cases of the source data that are read at most, to learn from and again to measure by.
     window : voxels (K, J, I) of a training window; null takes the bundle's.
     training : how.
@@ -59,7 +60,7 @@ class Adaptation(StrictModel):
     held_out: float = Field(1 / 3, gt=0, lt=1)
     margin_mm: float = Field(8.0, ge=0)
     refit: bool = True
-    replay: float = Field(0.25, ge=0, lt=1)
+    replay: float = Field(0.5, ge=0, le=4)
     replay_cases: int = Field(6, ge=1)
     window: Shape | None = None
     training: AdaptationTraining = AdaptationTraining()
