@@ -186,7 +186,13 @@ def _data_of(chain: Chain, stage: TrainedStage, datalist: Datalist, seed: int, p
     if isinstance(stage, SelfSupervised):
         return _self_supervised(chain, stage, datalist, seed, progress)
     if isinstance(stage, SegmentationTarget | IntermediateSegmentation):
-        preparation = preparation_of(stage.channels, stage.spacing_mm, datalist)
+        preparation = preparation_of(
+            stage.channels,
+            stage.spacing_mm,
+            datalist,
+            channel_dropout=stage.training.channel_dropout,
+            bias_correction=stage.bias_correction,
+        )
         task = VolumeTask(stage, preparation, datalist, seed, progress)
         require_depth(chain, f"the cases of the datalist {datalist.name} have", task.window[0])
         spec = window_spec(chain, stage, len(stage.channels), task.spacing_mm, task.window)

@@ -18,6 +18,7 @@ from ..inference.sliding_window import predict
 from ..metrics.overlap import dice
 from ..progress import Progress
 from .augment import change_intensities
+from .channel_dropout import without_some_channels
 from .figures import mean_figure
 from .losses import segmentation_loss
 from .seeds import generator
@@ -64,6 +65,8 @@ class VolumeTask:
         self.steps = stage.training.steps
         self.can_validate = bool(datalist.validation)
         self._preparation = preparation
+        self._channel_dropout = stage.training.channel_dropout
+        self._reference = preparation.channels.index(preparation.reference)
         count = len(datalist.training) + len(datalist.validation)
         shares = [n / count for n in range(count + 1)]
         sources = []
@@ -98,7 +101,12 @@ class VolumeTask:
             images.append(image)
             masks.append(mask)
         images = torch.stack(images)
-        return change_intensities(images, rng) if self._augments else images, torch.stack(masks)
+        if self._augments:
+            images = change_intensities(images, rng)
+        if self._channel_dropout:  # draws of its own: without it, the windows are the same
+            rng = generator(self._seed, "channel dropout", number)
+            images = without_some_channels(images, self._channel_dropout, self._reference, rng)
+        return images, torch.stack(masks)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return segmentation_loss(logits, targets)
@@ -137,11 +145,20 @@ def _loss_of(probability: np.ndarray, mask: np.ndarray) -> float:
 
 
 def preparation_of(
-    channels: tuple[str, ...], spacing_mm: tuple[float, float, float] | None, datalist: Datalist
+    channels: tuple[str, ...],
+    spacing_mm: tuple[float, float, float] | None,
+    datalist: Datalist,
+    *,
+    channel_dropout: float = 0.0,
+    bias_correction: bool = False,
 ) -> Preparation:
-    """How cases become input. The datalist's reference, where it is among the channels."""
+    """How cases become input. The datalist's reference, where it is among the channels.
+
+    With channel dropout all channels but the reference are optional.
+    """
     reference = datalist.reference if datalist.reference in channels else channels[0]
-    return Preparation(channels, reference, spacing_mm)
+    optional = tuple(name for name in channels if name != reference) if channel_dropout else ()
+    return Preparation(channels, reference, spacing_mm, optional, bias_correction)
 
 
 def require_values_for_batchnorm(window: tuple[int, int, int], multiple: tuple[int, int, int], batch_size: int) -> None:

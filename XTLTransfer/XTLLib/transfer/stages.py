@@ -189,6 +189,7 @@ class _Segmentation(_Volumetric):
     spacing_mm : working spacing along L, P, S; null keeps that of the images.
     window : voxels (K, J, I) of a training window, and of inference.
     decoder : ``new``, or ``carried``: the decoder goes on from that of the segmentation stage before.
+    bias_correction : N4 on every channel before normalisation, here and wherever the bundle is used.
     """
 
     task: Literal["segmentation"]
@@ -197,7 +198,14 @@ class _Segmentation(_Volumetric):
     spacing_mm: Millimetres | None = None
     window: Shape = (48, 48, 48)
     decoder: Literal["new", "carried"] = "new"
+    bias_correction: bool = False
     training: Annotated[WindowTraining, AfterValidator(_refuse_mixup)] = WindowTraining()
+
+    @model_validator(mode="after")
+    def _has_channels_to_drop(self) -> _Segmentation:
+        if self.training.channel_dropout and len(self.channels) < 2:
+            raise ValueError("channel_dropout leaves out channels other than the reference; there is only one channel")
+        return self
 
 
 class IntermediateSegmentation(_Segmentation):

@@ -141,8 +141,15 @@ class StepTraining(Training):
 
 
 class WindowTraining(Training):
-    """Budget in steps: windows are drawn without end."""
+    """Budget in steps: windows are drawn without end.
+
+    Attributes
+    ----------
+    channel_dropout : probability with which each channel other than the reference is left out of a window. Above 0
+        the bundle can be used on cases that lack such channels.
+    """
 
     steps: int = Field(400, ge=1)
+    channel_dropout: float = Field(0.0, ge=0, lt=1)
     batch_size: int = Field(4, ge=1)
     learning_rate: float | Literal["find"] = 3e-3
