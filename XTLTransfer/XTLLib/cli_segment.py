@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the arithmetic; float32 gives the same figures on every machine",
     )
     parser.add_argument(
+        "--engine",
+        choices=("auto", "torch", "openvino"),
+        default="auto",
+        help="openvino (when installed) is compared with torch on this model before it is used",
+    )
+    parser.add_argument(
         "--mirror", action="store_true", help="mean of all mirrored views: eight times the time, and an uncertainty"
     )
     parser.add_argument(
@@ -55,6 +62,12 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BRAIN.nii.gz",
         help="brain mask: lesions are reported within it only; the word auto makes one by the built-in method",
     )
+    parser.add_argument(
+        "--tissue",
+        metavar="ASEG.nii.gz",
+        help="tissue segmentation (FreeSurfer's numbers) on any grid: each lesion gets its place in the brain",
+    )
+    parser.add_argument("--tissue-labels", metavar="FILE.json", help="what the numbers of --tissue stand for")
 
 
 def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[str, list[str]]:
@@ -67,6 +80,7 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[str, lis
         "minimum_volume_mm3": arguments.minimum_volume,
         "device": arguments.device,
         "precision": arguments.precision,
+        "engine": arguments.engine,
         "mirror": arguments.mirror,
         "register": arguments.register,
         "bias_correction": arguments.bias_correction,
@@ -82,17 +96,25 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[str, lis
 
 def _one_case(arguments: argparse.Namespace, bundle: Any, options: dict, progress: Progress) -> tuple[str, list[str]]:
     from .data.case import Case
-    from .data.images import read_mask
+    from .data.images import read_image, read_mask
+    from .inference.location import FREESURFER, read_tissue_labels, with_locations
     from .inference.segment import segment_case
     from .scene.folder import write_result_folder
+    from .transfer.summary import summarise_chain
 
     if arguments.resume:
         raise InputError("--resume goes on with the cases of a datalist", "Take it out, or give --datalist")
     brain = read_mask(arguments.mask) if arguments.mask not in (None, "auto") else None
+    if arguments.tissue_labels and not arguments.tissue:
+        raise InputError("--tissue-labels without --tissue", "Name the tissue segmentation as well")
+    labels = read_tissue_labels(arguments.tissue_labels) if arguments.tissue_labels else FREESURFER
+    tissue = read_image(arguments.tissue) if arguments.tissue else None
     case = Case("case", read_volumes(arguments.volume), bundle.reference, brain=brain)
     result = segment_case(case, bundle, **options, progress=progress.part(0, 0.9))
+    if tissue is not None:
+        result = with_locations(result, tissue, labels)
     progress.report("Writing results", 0.9)
-    write_result_folder(result, arguments.out)
+    write_result_folder(result, arguments.out, chain=summarise_chain(bundle.provenance))
     progress.report("Done", 1.0)
     total = sum(lesion.volume_mm3 for lesion in result.lesions)
     lines = [f"{arguments.out}: {len(result.lesions)} lesions, {total:.0f} mm3. {_CLOSING}"]
@@ -103,13 +125,15 @@ def _cases(arguments: argparse.Namespace, bundle: Any, options: dict, progress: 
     from .data.datalist import Datalist
     from .inference.batch import segment_cases
     from .scene.folder import write_result_folder
+    from .transfer.summary import summarise_chain
 
+    if arguments.tissue:
+        raise InputError("--tissue names one file for all cases of a datalist", "Take it out")
     if arguments.mask not in (None, "auto"):
         raise InputError("--mask names one file for all cases of a datalist", "Write --mask auto, or take it out")
     datalist = Datalist.load(arguments.datalist, check_files=False)  # a file that is missing fails its case only
-    batch = segment_cases(
-        datalist, bundle, arguments.out, write_result_folder, resume=arguments.resume, progress=progress, **options
-    )
+    write = partial(write_result_folder, chain=summarise_chain(bundle.provenance))
+    batch = segment_cases(datalist, bundle, arguments.out, write, resume=arguments.resume, progress=progress, **options)
     done = len(batch.rows) - len(batch.failed)
     words = f"{arguments.out}: {done} of {len(batch.rows)} cases segmented, see summary.tsv. {_CLOSING}"
     return words, [f"case {row.case}: {row.error}" for row in batch.failed]
