@@ -244,8 +244,10 @@ def test_finer_pixels_are_brought_to_the_usual_extent_with_the_edge_repeated(pat
     folder, _ = patch_set
     datalist = read_layout("prostatex-patches", folder)
     patch = load_patch(datalist.training[2], datalist, SET)[0, 0]
-    ramp = (np.arange(32) - 15.5) * 2 + 15.5
-    assert np.allclose(patch, np.clip(ramp, 0, 31) / 32, atol=1e-6)
+    # The finding's pixel is column 16. A sample of 0.5 mm is the mean of two, a quarter of it to either side.
+    middle = (np.arange(32) - 15.5) * 2 + 16
+    ramp = (np.clip(middle - 0.5, 0, 31) + np.clip(middle + 0.5, 0, 31)) / 2
+    assert np.allclose(patch, ramp / 32, atol=1e-6)
 
 
 @pytest.mark.parametrize(

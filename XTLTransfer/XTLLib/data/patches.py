@@ -13,12 +13,17 @@ from ..errors import InputError
 from .case import Case, Finding
 from .datalist import Datalist, Entry
 from .geometry import Grid
+from .patch_jitter import PatchMotion
 from .prepare import above_background, foreground_scale, standardised
 from .stored_patches import load_stored_patch, state_of
 from .volume import Volume
 
-INTENSITIES = ("rank", "robust")
+# intensity -> the middle of its range, which stands for a channel that is missing
+NEUTRAL = {"rank": 0.5, "robust": 0.0}
+INTENSITIES = tuple(NEUTRAL)
+MISSING = ("refuse", "neutral")
 _MOST_SAMPLES = 8
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class PatchSpec:
     intensity : "rank", the fraction (0..1) of the volume's voxels that are not brighter; or "robust",
         about zero mean and unit SD in the foreground (prepare.foreground_scale).
     reference : the channel whose axes orient the patch.
+    missing : what becomes of a case that lacks a channel other than the reference: "refuse", or "neutral": the
+        channel is the middle of its intensities everywhere, which only a network that has met it can make sense of.
     """
 
     channels: tuple[str, ...]
@@ -41,6 +48,7 @@ class PatchSpec:
     size_mm: Mapping[str, tuple[float, float, float]]
     intensity: str = "rank"
     reference: str = "T2W"
+    missing: str = "refuse"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
@@ -59,6 +67,16 @@ class PatchSpec:
                 raise InputError(f"the patch's size_mm for {name} is {sizes.get(name)}", "Give three extents in mm")
         if self.intensity not in INTENSITIES:
             raise InputError(f"the patch's intensity is {self.intensity}", f"Use one of: {', '.join(INTENSITIES)}")
+        if self.missing not in MISSING:
+            raise InputError(f"the patch's missing is {self.missing}", f"Use one of: {', '.join(MISSING)}")
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The channels that show the same extent, group by group: what late fusion gives one branch each."""
+        groups: dict[tuple[float, ...], list[str]] = {}
+        for name in self.channels:
+            groups.setdefault(tuple(self.size_mm[name]), []).append(name)
+        return tuple(tuple(group) for group in groups.values())
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""
@@ -68,32 +86,77 @@ class PatchSpec:
     def from_dict(cls, values: Mapping) -> PatchSpec:
         """The inverse of ``to_dict``. Raises InputError for missing or unknown keys."""
         names = {field.name for field in fields(cls)}
-        wrong = sorted(set(values) ^ names)
+        # Bundles of before have no word on missing channels: they refuse.
+        wrong = sorted({"missing", *values} ^ names)
         if wrong:
             problem = "has the unknown key" if wrong[0] in values else "lacks the key"
             raise InputError(f"the patch description {problem} {wrong[0]}", f"Its keys are: {', '.join(sorted(names))}")
         return cls(**values)
 
 
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A patch that was cut.
+
+    Attributes
+    ----------
+    array : float32 (C, K, J, I).
+    outside : channel -> share (0..1) of the patch that lies outside of its volume, where the edge is repeated;
+        channels that lie inside are left out.
+    missing : channels that the case lacks, neutral in ``array``.
+    warnings : the same, in words.
+    """
+
+    array: np.ndarray
+    outside: Mapping[str, float]
+    missing: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
 class PatchSource:
     """A case made ready for many patches: what costs the whole volume is done once, at the first patch.
 
-    Raises InputError when a channel is missing, holds NaN or does not overlap the reference.
+    Raises InputError when a channel is missing (and the spec refuses that), holds NaN or does not overlap the
+    reference, or the reference has axes that are not at right angles.
     """
 
     def __init__(self, case: Case, spec: PatchSpec) -> None:
-        case.require_channels(spec.channels)
+        optional = tuple(name for name in spec.channels if name != spec.reference) if spec.missing == "neutral" else ()
+        case.require_channels(spec.channels, optional)
         self._case = case
         self._spec = spec
-        grid = case.channels[spec.reference].grid.along_lps()
+        grid = case.channels[spec.reference].require_right_angles().grid.along_lps()
         self._axes = grid.ijk_to_ras[:3, :3] / np.array(grid.spacing_mm)
         self._intensities = {}
 
-    def patch(self, finding: Finding) -> np.ndarray:
+    def patch(self, finding: Finding, motion: PatchMotion | None = None) -> np.ndarray:
         """float32 (C, K, J, I) centred on the finding; see extract_patch."""
-        return np.stack([self._channel(name, finding) for name in self._spec.channels])
+        return self.cut(finding, motion).array
 
-    def _channel(self, name: str, finding: Finding) -> np.ndarray:
+    def cut(self, finding: Finding, motion: PatchMotion | None = None) -> Patch:
+        """The patch of a finding with what there is to say about it; see extract_patch.
+
+        Parameters
+        ----------
+        motion : of the image around the finding before it is sampled (see patch_jitter). Patches of one slice move
+            in its plane only.
+        """
+        array = np.full((len(self._spec.channels), *self._spec.shape), NEUTRAL[self._spec.intensity], np.float32)
+        outside, missing, warnings = {}, [], []
+        for channel, name in zip(array, self._spec.channels):
+            if name not in self._case.channels:
+                missing.append(name)
+                warnings.append(f"finding {finding.identifier}: without {name}")
+                continue
+            channel[...], share = self._channel(name, finding, motion)
+            if share > 0:
+                outside[name] = share
+                words = "less than 1 %" if share < 0.01 else f"{100 * share:.0f} %"
+                warnings.append(f"finding {finding.identifier}: {words} of its patch lie outside the {name} image")
+        return Patch(array, outside, tuple(missing), tuple(warnings))
+
+    def _channel(self, name: str, finding: Finding, motion: PatchMotion | None) -> tuple[np.ndarray, float]:
+        """float32 (K, J, I), and the share of its samples that lie outside the volume."""
         from scipy.ndimage import map_coordinates
 
         volume = self._case.channels[name]
@@ -104,9 +167,10 @@ class PatchSource:
                 f"the finding {finding.identifier} at ({at}) mm RAS lies outside {volume.name} ({name})",
                 "Check the finding's position (RAS or LPS, mm) and that it belongs to this patient",
             )
-        ijk, blocks = self._sample_points(volume.grid, centre, self._spec.size_mm[name])
-        lows = np.clip(np.floor(ijk.reshape(-1, 3).min(0)).astype(int), 0, np.array(volume.grid.shape[::-1]) - 1)
-        highs = np.clip(np.ceil(ijk.reshape(-1, 3).max(0)).astype(int), 0, np.array(volume.grid.shape[::-1]) - 1)
+        ijk, blocks = self._sample_points(volume.grid, centre, self._spec.size_mm[name], motion)
+        last = np.array(volume.grid.shape[::-1]) - 1
+        lows = np.clip(np.floor(ijk.reshape(-1, 3).min(0)).astype(int), 0, last)
+        highs = np.clip(np.ceil(ijk.reshape(-1, 3).max(0)).astype(int), 0, last)
         box = tuple(slice(low, high + 1) for low, high in zip(lows[::-1], highs[::-1]))
         if name not in self._intensities:
             self._intensities[name] = _intensity_map(volume, self._spec.intensity)
@@ -120,10 +184,11 @@ class PatchSource:
                 f"{volume.name} ({name}) is constant around the finding {finding.identifier}",
                 "Check the finding's position and the image",
             )
-        return patch
+        beyond = (ijk < -0.5 - _ROUNDING) | (ijk > last + 0.5 + _ROUNDING)
+        return patch, float(beyond.any(axis=-1).mean())
 
     def _sample_points(
-        self, grid: Grid, centre: np.ndarray, size_mm: tuple[float, float, float]
+        self, grid: Grid, centre: np.ndarray, size_mm: tuple[float, float, float], motion: PatchMotion | None
     ) -> tuple[np.ndarray, tuple[int, ...]]:
         """Voxel indices (K', J', I', 3) to sample, and the shape that gathers K', J', I' into blocks.
 
@@ -132,7 +197,7 @@ class PatchSource:
         k, j, i = self._spec.shape
         steps = np.array(size_mm) / (i, j, k)
         voxels_a_step = np.linalg.inv(grid.ijk_to_ras[:3, :3]) @ self._axes * steps
-        if k == 1 and _are_voxels(voxels_a_step[:, :2]):
+        if k == 1 and motion is None and _are_voxels(voxels_a_step[:, :2]):
             return self._voxels_around(grid, centre, np.round(voxels_a_step[:, :2])), (1, 1, j, 1, i, 1)
         factors = np.clip(np.round(np.linalg.norm(voxels_a_step, axis=0)), 1, _MOST_SAMPLES).astype(int)
         if k == 1:
@@ -142,7 +207,12 @@ class PatchSource:
             (np.arange(count) - (count - 1) / 2) * step / factor for count, step, factor in zip(counts, steps, factors)
         )
         zyx = np.meshgrid(z, y, x, indexing="ij")
-        ijk = grid.ras_to_index(centre + np.stack(zyx[::-1], axis=-1) @ self._axes.T)
+        offsets = np.stack(zyx[::-1], axis=-1)
+        if motion is not None:
+            offsets = motion.sources(offsets)
+            if k == 1:
+                offsets[..., 2] = 0
+        ijk = grid.ras_to_index(centre + offsets @ self._axes.T)
         if k == 1:
             ijk += self._shift_to_slice(grid, centre)
         return ijk, (k, factors[2], j, factors[1], i, factors[0])
@@ -193,18 +263,18 @@ def extract_patch(case: Case, finding: Finding, spec: PatchSpec, prepared: Patch
     return (prepared or PatchSource(case, spec)).patch(finding)
 
 
-def load_patch(entry: Entry, datalist: Datalist, spec: PatchSpec) -> np.ndarray:
-    """The patch of a datalist's entry: float32 (C, K, J, I), from a patch file or from its volumes.
+def load_patch(entry: Entry, datalist: Datalist, spec: PatchSpec, motion: PatchMotion | None = None) -> np.ndarray:
+    """The patch of a datalist's entry: float32 (C, K, J, I), from a patch file or from its volumes; moved on request.
 
     A channel that a patch file lacks for this finding is constant 0.5, the middle of the rank range.
     """
     if entry.row is not None:
-        return load_stored_patch(entry, spec)
+        return load_stored_patch(entry, spec, motion)
     if entry.finding is None:
         raise InputError(f"the case {entry.case} of the datalist {datalist.name} has no finding", "Give its position")
     wanted = {*spec.channels, datalist.reference}
     needed = tuple((name, path, state_of(path)) for name, path in entry.images.items() if name in wanted)
-    return _source(needed, datalist.reference, json.dumps(spec.to_dict())).patch(entry.finding)
+    return _source(needed, datalist.reference, json.dumps(spec.to_dict())).patch(entry.finding, motion)
 
 
 @functools.lru_cache(maxsize=2)
@@ -218,6 +288,11 @@ def _source(images: tuple[tuple[str, str, int], ...], reference: str, spec: str)
 
 def _intensity_map(volume: Volume, kind: str):
     """A function from values of the volume to the network's intensities."""
+    if kind == "rank" and volume.array.dtype.kind in "iu" and volume.array.dtype.itemsize <= 2:
+        # Most scans are stored in 16 bits: counting is much quicker than sorting, and equal.
+        lowest = int(volume.array.min())
+        ranks = np.cumsum(np.bincount(volume.array.reshape(-1).astype(np.int32) - lowest)) / volume.array.size
+        return lambda values: ranks[values.astype(np.int32) - lowest]
     if kind == "rank":
         ordered = np.sort(volume.array, axis=None)
         return lambda values: np.searchsorted(ordered, values, side="right") / ordered.size

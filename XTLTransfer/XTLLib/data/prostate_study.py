@@ -13,7 +13,6 @@ import numpy as np
 from ..errors import InputError
 from .case import Case, Finding
 from .dicom import read_series_files, series_files_grid
-from .geometry import Grid
 from .images import read_volume
 from .ktrans import find_ktrans, read_ktrans
 from .prostate_series import CHANNELS, Choice, Series, chosen_series, find_series
@@ -21,7 +20,6 @@ from .volume import Volume
 
 REFERENCE = "T2W"
 _TRIPLE = re.compile(r"(\d+_\d+)_t2w\.mha", re.IGNORECASE)
-_LARGEST_SHEAR = 1e-3
 # Median of the positive values of an ADC map -> its unit. Tissue and noise together have 0.2 to 3e-3 mm²/s.
 _ADC_UNITS = (("1e-6 mm²/s", 1e2, 6e3), ("1e-3 mm²/s", 1e-1, 6.0), ("mm²/s", 1e-4, 6e-3))
 
@@ -80,7 +78,7 @@ def read_prostate_study(
     if REFERENCE not in channels:
         raise InputError(f"the folder {folder} has no T2W: {'; '.join(choices)}", "Add the transverse T2 series")
     for name, volume in channels.items():
-        _require_right_angles(name, volume)
+        volume.require_right_angles()
         _require_signal(name, volume)
     case = Case(patient, channels, REFERENCE, findings=tuple(findings))
     case.require_channels(tuple(channels))
@@ -158,15 +156,6 @@ def _shows(chosen: dict[str, Choice], findings: Sequence[Finding]) -> bool:
         return True
     points = np.array([finding.position_ras for finding in findings])
     return all(bool(series_files_grid(choice.series.files).contains(points).all()) for choice in chosen.values())
-
-
-def _require_right_angles(name: str, volume: Volume) -> None:
-    grid: Grid = volume.grid
-    axes = grid.ijk_to_ras[:3, :3] / np.array(grid.spacing_mm)
-    if np.abs(axes.T @ axes - np.eye(3)).max() > _LARGEST_SHEAR:
-        raise InputError(
-            f"{volume.name} ({name}) has axes that are not at right angles", "Resample it onto a rectangular grid first"
-        )
 
 
 def _require_signal(name: str, volume: Volume) -> None:

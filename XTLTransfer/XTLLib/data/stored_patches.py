@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from .datalist import Entry
+from .patch_jitter import PatchMotion
 
 if TYPE_CHECKING:
     from .patches import PatchSpec
@@ -23,6 +24,7 @@ STORED_SIZE_MM = {
     "KTRANS": (48.0, 48.0, 3.0),
 }
 MISSING_VALUE = 0.5
+_MOST_SAMPLES = 8
 
 
 def state_of(path: str) -> int:
@@ -33,10 +35,11 @@ def state_of(path: str) -> int:
         raise InputError(f"the file {path} does not exist", "Put it back, or write the datalist again") from error
 
 
-def load_stored_patch(entry: Entry, spec: PatchSpec) -> np.ndarray:
+def load_stored_patch(entry: Entry, spec: PatchSpec, motion: PatchMotion | None = None) -> np.ndarray:
     """The patch of an entry whose ``row`` counts in a patch file: float32 (C, 1, J, I).
 
-    The central ``spec.size_mm`` of the stored pixels, resampled linearly where that is not all of them.
+    ``spec.size_mm`` of the stored pixels around the finding's, resampled linearly where they are not as large as
+    asked for; moved in their plane where a ``motion`` is given.
 
     Raises InputError when the file has not got the channels, the extent or the kind that ``spec`` asks for.
     """
@@ -68,7 +71,7 @@ def load_stored_patch(entry: Entry, spec: PatchSpec) -> np.ndarray:
         if np.isnan(patch).any():
             result[index] = MISSING_VALUE
         else:
-            result[index, 0] = _crop_and_resize(patch, _stored_spacing(entry, name), size, spec.shape[1:])
+            result[index, 0] = _cut(patch, _stored_spacing(entry, name), size, spec.shape[1:], motion)
     return result
 
 
@@ -81,22 +84,39 @@ def _stored_spacing(entry: Entry, channel: str) -> tuple[float, float]:
     return STORED_SIZE_MM[channel][0] / 32, STORED_SIZE_MM[channel][1] / 32
 
 
-def _crop_and_resize(
-    patch: np.ndarray, spacing: tuple[float, float], size_mm: tuple[float, float], shape: tuple[int, int]
+def _cut(
+    patch: np.ndarray,
+    spacing: tuple[float, float],
+    size_mm: tuple[float, float],
+    shape: tuple[int, int],
+    motion: PatchMotion | None,
 ) -> np.ndarray:
-    """The central ``size_mm`` of a patch (J, I) on ``shape`` samples, linear; beyond its edge the edge repeats.
+    """``size_mm`` (x, y) of a patch (J, I) around the finding's pixel on ``shape`` samples, as PatchSource does it.
 
-    Some films of the set have finer pixels, so that their patch is smaller than the usual one.
+    The finding's pixel stands in row (J - 1) // 2, column I // 2 of the stored patch, not in its middle; where in
+    that pixel the finding lies is not known. Beyond the patch's edge the edge repeats: some films of the set have
+    finer pixels, so that their patch is smaller than the usual one. Samples coarser than the pixels average several.
     """
     from scipy.ndimage import map_coordinates
 
-    if np.allclose(np.array(spacing) * patch.shape[::-1], size_mm) and patch.shape == shape:
-        return patch
-    along = []
-    for count, stored, extent, mm in zip(shape, patch.shape, size_mm[::-1], spacing[::-1]):
-        offsets = (np.arange(count) - (count - 1) / 2) * extent / count
-        along.append(offsets / mm + (stored - 1) / 2)
-    return map_coordinates(patch, np.meshgrid(*along, indexing="ij"), order=1, mode="nearest")
+    home = np.array([patch.shape[1] // 2, (patch.shape[0] - 1) // 2])  # x, y
+    rows, columns = shape
+    steps = np.array(size_mm) / (columns, rows)
+    ratio = steps / spacing
+    if motion is None and np.abs(ratio - 1).max() <= 0.01:
+        y = np.clip(home[1] + np.arange(rows) - (rows - 1) // 2, 0, patch.shape[0] - 1)
+        x = np.clip(home[0] + np.arange(columns) - columns // 2, 0, patch.shape[1] - 1)
+        return patch[np.ix_(y, x)]
+    factors = np.clip(np.round(ratio), 1, _MOST_SAMPLES).astype(int)
+    counts = np.array([columns, rows]) * factors
+    x, y = ((np.arange(n) - (n - 1) / 2) * step / factor for n, step, factor in zip(counts, steps, factors))
+    across, down = np.meshgrid(x, y)
+    offsets = np.stack([across, down, np.zeros_like(across)], axis=-1)
+    if motion is not None:
+        offsets = motion.sources(offsets)
+    indices = home + offsets[..., :2] / spacing
+    fine = map_coordinates(patch, [indices[..., 1], indices[..., 0]], order=1, mode="nearest")
+    return fine.reshape(rows, factors[1], columns, factors[0]).mean(axis=(1, 3))
 
 
 @functools.lru_cache(maxsize=2)

@@ -48,6 +48,15 @@ class Volume:
             )
         return self
 
+    def require_right_angles(self) -> Volume:
+        """This volume, or InputError when its axes are not at right angles (a sheared grid)."""
+        directions = self.grid.ijk_to_ras[:3, :3] / np.array(self.grid.spacing_mm)
+        if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-3:
+            raise InputError(
+                f"{self.name} has axes that are not at right angles", "Resample it onto a rectangular grid first"
+            )
+        return self
+
 
 def to_sitk(volume: Volume):
     """The volume as a ``SimpleITK.Image`` (LPS). Raises InputError for a sheared grid."""
@@ -62,10 +71,7 @@ def to_sitk(volume: Volume):
     ijk_to_lps = LPS_TO_RAS @ volume.grid.ijk_to_ras
     spacing = volume.grid.spacing_mm
     direction = ijk_to_lps[:3, :3] / np.array(spacing)
-    if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
-        raise InputError(
-            f"{volume.name} has axes that are not at right angles", "Resample it onto a rectangular grid first"
-        )
+    volume.require_right_angles()
     image.SetOrigin(ijk_to_lps[:3, 3].tolist())
     image.SetSpacing(spacing)
     image.SetDirection(direction.ravel().tolist())
