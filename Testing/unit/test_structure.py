@@ -21,7 +21,7 @@ SHARED = ("errors", "progress", "files", "child")  # everybody's
 HEAVY = {"torch", "monai", "SimpleITK", "sklearn", "matplotlib", "scipy", "pydicom", "yaml", "pydantic", "PIL"}
 HEAVY |= {"skimage", "nibabel", "ignite", "tqdm", "vtk", "slicer", "safetensors", "highdicom"}
 # Of slicer.<name>, what Slicer itself has; slicer-core also leaks the names of slicer.util into slicer.
-IN_SLICER = {"util", "app", "mrmlScene", "modules", "packaging", "i18n", "ScriptedLoadableModule"}
+IN_SLICER = {"cli", "util", "app", "mrmlScene", "modules", "packaging", "i18n", "ScriptedLoadableModule"}
 IN_SLICER |= {"parameterNodeWrapper", "qMRMLWidget", "qMRMLNodeComboBox"}
 SOURCES = sorted(LIBRARY.rglob("*.py"))
 MODULE_FILES = [PROJECT / name / f"{name}.py" for name in MODULES]
