@@ -13,7 +13,8 @@ from .geometry import Grid
 from .volume import Volume
 
 ZONES = ("PZ", "TZ", "AS", "SV")
-PICAI_ZONES: Mapping[int, str] = {1: "TZ", 2: "PZ"}
+# As the anatomy in PI-CAI's own files has it (HeviAI23): label 1 is the horseshoe behind and beside label 2.
+PICAI_ZONES: Mapping[int, str] = {1: "PZ", 2: "TZ"}
 REACH_MM = 5.0  # a project choice: findings are marked on the border of the gland, and masks end before it
 
 
@@ -36,7 +37,8 @@ def guess_zones(
     Parameters
     ----------
     zones : label image in patient space, on any grid.
-    mapping : label -> PZ, TZ, AS or SV; default as PI-CAI has them (1 = TZ, 2 = PZ). 0 is background.
+    mapping : label -> PZ, TZ, AS or SV; default as PI-CAI has them (1 = PZ, 2 = TZ). 0 is background. Other sources
+        number them the other way round: a note says so when the TZ lies behind the PZ.
 
     Raises
     ------
@@ -44,7 +46,8 @@ def guess_zones(
     """
     mapping = dict(PICAI_ZONES if mapping is None else mapping)
     _require_labels(zones, mapping)
-    result, notes = [], []
+    result: list[Finding] = []
+    notes = _doubts(zones, mapping)
     for finding in findings:
         if finding.zone:
             result.append(finding)
@@ -62,16 +65,28 @@ def guess_zones(
 
 
 def parse_zone_mapping(text: str) -> dict[int, str]:
-    """``"1=TZ,2=PZ"`` as {1: "TZ", 2: "PZ"}. Raises InputError for anything else."""
+    """``"1=PZ,2=TZ"`` as {1: "PZ", 2: "TZ"}. Raises InputError for anything else."""
     mapping: dict[int, str] = {}
     for part in text.split(","):
         label, mark, zone = (piece.strip() for piece in part.partition("="))
         if not mark or not label.isdigit() or int(label) == 0 or zone.upper() not in ZONES or int(label) in mapping:
             raise InputError(
-                f"the mapping of zones is '{text}'", f"Write it like 1=TZ,2=PZ with the zones {', '.join(ZONES)}"
+                f"the mapping of zones is '{text}'", f"Write it like 1=PZ,2=TZ with the zones {', '.join(ZONES)}"
             )
         mapping[int(label)] = zone.upper()
     return mapping
+
+
+def _doubts(zones: Volume, mapping: Mapping[int, str]) -> list[str]:
+    """A note where the labels seem to be exchanged: the peripheral zone lies behind the transition zone."""
+    places = {}
+    for label, zone in mapping.items():
+        voxels = np.argwhere(zones.array == label)
+        if len(voxels):
+            places[zone] = float(zones.grid.index_to_ras(voxels[:, ::-1]).mean(axis=0)[1])
+    if "PZ" in places and "TZ" in places and places["TZ"] < places["PZ"]:
+        return [f"{zones.name}: its TZ lies behind its PZ; check the mapping of its labels"]
+    return []
 
 
 def _require_labels(zones: Volume, mapping: Mapping[int, str]) -> None:
