@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,24 @@ from ..data.case import Case
 from ..errors import Cancelled, InputError, MissingPackageError, XTLError
 from ..progress import Progress, ProgressEvent
 from .exchange import ExchangeFolder, Result, pack_case, unpack_result
+from .exchange_history import pack_time_points, unpack_history
+from .longitudinal import ChangeRules, LongitudinalResult, TimePoint
 from .worker import IDLE_S
 
 _EVENT_FIELDS = {field.name for field in fields(ProgressEvent)}
 _CANCEL_GRACE_S = 1.5  # then the process is ended; the next job starts a new one
 _SILENCE_S = 30.0  # without a heartbeat, after which the worker is taken for dead
 _POLL_S = 0.01
+_Pack = Callable[[ExchangeFolder], dict[str, Any]]  # what goes to the worker beside the request
+_Unpack = Callable[[dict[str, Any], ExchangeFolder], Any]
 _ERRORS = {"input": InputError, "missing-package": MissingPackageError}
 
 
 class Job:
-    """One case on its way through the worker. The owner calls :meth:`poll` now and then."""
+    """One piece of work on its way through the worker. The owner calls :meth:`poll` now and then."""
 
-    def __init__(self, worker: InferenceWorker, request: dict[str, Any], case: Case | None) -> None:
-        self._worker, self._request, self._case = worker, request, case
+    def __init__(self, worker: InferenceWorker, request: dict[str, Any], pack: _Pack, unpack: _Unpack) -> None:
+        self._worker, self._request, self._pack, self._unpack = worker, request, pack, unpack
         self._is_heard = False
         self._result: Any = None
         self._error: BaseException | None = None
@@ -53,7 +58,7 @@ class Job:
             self._cancelled_at = time.monotonic()
             self._worker._send({"do": "cancel", "id": self._request["id"]})
 
-    def result(self) -> Result | None:
+    def result(self) -> Result | LongitudinalResult | None:
         """The result of a job that is done; None after ``warm``.
 
         Raises
@@ -66,7 +71,7 @@ class Job:
             raise self._error
         return self._result
 
-    def wait(self, progress: Progress | None = None) -> Result | None:
+    def wait(self, progress: Progress | None = None) -> Result | LongitudinalResult | None:
         """Block until the job is done, passing on its reports and a cancel; then :meth:`result`."""
         progress = progress or Progress()
         stage, fraction = "Starting the worker", 0.0
@@ -87,7 +92,7 @@ class Job:
         if kind == "result" and self._cancelled_at is None:
             data = message["result"]
             try:
-                self._result = unpack_result(data, self._worker._folder, self._case) if data else None
+                self._result = self._unpack(data, self._worker._folder) if data else None
             except (OSError, ValueError, KeyError) as error:
                 self._error = XTLError(f"the worker's result cannot be read ({error})", "Try again")
             self._end()
@@ -109,7 +114,7 @@ class Job:
             self._end()
         elif not self._worker._is_there(with_messages=True):
             if self._worker._ended_idle() and not self._is_heard and self._cancelled_at is None:
-                self._worker._post(self._request, self._case)  # it ended just as the job was on its way
+                self._worker._post(self._request, self._pack)  # it ended just as the job was on its way
                 return
             self.details = self._worker._last_words()
             self._worker._abandon()
@@ -156,15 +161,25 @@ class InferenceWorker:
 
     def warm(self, bundle: str | os.PathLike) -> Job:
         """Start the process and load a bundle ahead of its first case."""
-        return self._submit("warm", bundle, None, {})
+        return self._submit("warm", lambda folder: {}, lambda data, folder: None, bundle=_absolute(bundle))
 
     def segment(self, case: Case, bundle: str | os.PathLike, **options: Any) -> Job:
         """``inference.segment.segment_case`` with a bundle's folder, in the background; its options are passed on."""
-        return self._submit("segment", bundle, case, options)
+        return self._submit_case("segment", case, bundle, options)
 
     def classify(self, case: Case, bundle: str | os.PathLike, **options: Any) -> Job:
         """``inference.classify.classify_case`` with a bundle's folder, in the background."""
-        return self._submit("classify", bundle, case, options)
+        return self._submit_case("classify", case, bundle, options)
+
+    def compare(self, points: Sequence[TimePoint], rules: ChangeRules | None = None, register: bool = True) -> Job:
+        """``inference.longitudinal.compare_over_time`` in the background."""
+        names = tuple(point.name for point in points)
+        return self._submit(
+            "compare",
+            lambda folder: {"time_points": pack_time_points(points, folder)},
+            lambda data, folder: unpack_history(data, folder, names),
+            options={"register": register, "rules": asdict(rules or ChangeRules())},
+        )
 
     def close(self) -> None:
         """End the process and remove its files, whatever it does."""
@@ -172,22 +187,30 @@ class InferenceWorker:
             self._job.cancel()
         self._abandon()
 
-    def _submit(self, kind: str, bundle: str | os.PathLike, case: Case | None, options: dict[str, Any]) -> Job:
+    def _submit_case(self, kind: str, case: Case, bundle: str | os.PathLike, options: dict[str, Any]) -> Job:
+        return self._submit(
+            kind,
+            lambda folder: {"case": pack_case(case, folder)},
+            lambda data, folder: unpack_result(data, folder, case),
+            bundle=_absolute(bundle),
+            options=options,
+        )
+
+    def _submit(self, kind: str, pack: _Pack, unpack: _Unpack, **content: Any) -> Job:
         if self._job is not None:
             raise XTLError("the background worker is busy", "Wait for the present work, or cancel it")
         self._count += 1
-        request = {"do": kind, "id": self._count, "bundle": str(Path(bundle).absolute()), "options": options}
-        self._post(request, case)
-        self._job = Job(self, request, case)
+        request = {"do": kind, "id": self._count, **content}
+        self._post(request, pack)
+        self._job = Job(self, request, pack, unpack)
         return self._job
 
-    def _post(self, request: dict[str, Any], case: Case | None) -> None:
+    def _post(self, request: dict[str, Any], pack: _Pack) -> None:
         self._messages()  # heartbeats of the time between two jobs
         if not self._is_there():
             self._start()
         self._folder.clear()
-        packed = {} if case is None else {"case": pack_case(case, self._folder)}
-        self._send({**request, **packed})  # a worker that is gone is noticed by the job's next poll
+        self._send({**request, **pack(self._folder)})  # a worker that is gone is noticed by the job's next poll
 
     def _start(self) -> None:
         self._abandon()
@@ -239,3 +262,7 @@ class InferenceWorker:
         folder, self._folder = self._folder, None
         if folder is not None:
             folder.remove()
+
+
+def _absolute(path: str | os.PathLike) -> str:
+    return str(Path(path).absolute())

@@ -6,7 +6,8 @@ To the worker, on stdin::
 
     {"do": "segment", "id": 1, "bundle": path, "case": {...}, "options": {...}}   see exchange.pack_case
     {"do": "classify", "id": 2, "bundle": path, "case": {...}, "options": {...}}
-    {"do": "warm", "id": 3, "bundle": path}         load a bundle ahead of its first case
+    {"do": "compare", "id": 3, "time_points": [...], "options": {...}}            see exchange_history
+    {"do": "warm", "id": 4, "bundle": path}         load a bundle ahead of its first case
     {"do": "cancel", "id": 1}                       stop that job at its next report
     {"do": "stop"}                                  end after the present job
 
@@ -15,7 +16,7 @@ From the worker, on stdout::
     {"type": "ready", "pid": 4711, "version": "0.1.0"}
     {"type": "heartbeat"}                           once a second, whatever it does
     {"type": "progress", "id": 1, "stage": ..., "fraction": ..., "elapsed_s": ..., "eta_s": ..., "figures": {}}
-    {"type": "result", "id": 1, "result": {...}}    see exchange.pack_result; {} after "warm"
+    {"type": "result", "id": 1, "result": {...}}    see exchange.pack_result; {} after "warm"; pack_history
     {"type": "error", "id": 1, "code": "input", "message": ..., "hint": ..., "log": [...]}
     {"type": "cancelled", "id": 1}
 
@@ -45,6 +46,7 @@ from .. import __version__
 from ..errors import Cancelled, MissingPackageError, XTLError
 from ..progress import Progress, ProgressEvent
 from .exchange import ExchangeFolder, pack_result, unpack_case
+from .exchange_history import pack_history, unpack_time_points
 
 HEARTBEAT_S = 1.0
 IDLE_S = 900.0
@@ -104,6 +106,8 @@ class Worker:
         from .classify import classify_case
         from .segment import segment_case
 
+        if job.get("do") == "compare":
+            return self._comparison_of(job, progress)
         kinds: dict[str, Callable] = {"segment": segment_case, "classify": classify_case}
         if job.get("do") not in (*kinds, "warm"):
             raise XTLError(f"the worker does not know how to {job.get('do')!r}", "Update XTL on both sides")
@@ -114,6 +118,14 @@ class Worker:
         case = unpack_case(job["case"], self._folder)
         result = kinds[job["do"]](case, bundle, progress=progress, **job.get("options", {}))
         return pack_result(result, self._folder)
+
+    def _comparison_of(self, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        from .longitudinal import ChangeRules, compare_over_time
+
+        points, options = unpack_time_points(job["time_points"], self._folder), job.get("options", {})
+        rules = ChangeRules(**options.get("rules", {}))
+        result = compare_over_time(points, rules, register=options.get("register", True), progress=progress)
+        return pack_history(result, self._folder)
 
     def _bundle(self, path: Path) -> Any:
         """A bundle with its network, kept until others take its place or its files change."""
