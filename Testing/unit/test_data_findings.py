@@ -9,6 +9,8 @@ from XTLLib.data.findings import read_findings, read_findings_csv
 from XTLLib.data.tables import read_table
 from XTLLib.errors import InputError
 
+NOWHERE = '{"markups": [{"controlPoints": [{"label": "1", "position": [NaN, 0, 0]}]}]}'
+
 
 def table(tmp_path, text: str, encoding: str = "utf-8"):
     path = tmp_path / "findings.csv"
@@ -31,6 +33,7 @@ def test_positions_are_lps_in_the_table_and_ras_afterwards(tmp_path):
         "ProxID;fid;pos;zone;ClinSig\r\nP;1;1 2 3;PZ;1\r\n\r\n",
         "\ufeffProxID\tfid\tpos\tzone\tClinSig\nP\t1\t1\u00a02 3\tPZ\tyes",
         'ProxID,fid,pos,zone,ClinSig,note\nP,1,"1 2 3",PZ,TRUE,"a\nb"\n,,,,,\n',
+        "ProxID,fid,pos,zone,ClinSig\rP,1,1 2 3,PZ,TRUE\r",
     ],
 )
 def test_blanks_semicolons_a_byte_order_mark_and_empty_lines_do_no_harm(tmp_path, text):
@@ -68,6 +71,14 @@ def test_a_number_that_comes_twice_gives_two_findings_and_a_repeated_line_one(tm
         ("ProxID,fid,pos,ClinSig\nP,1,1 2 3,TRUE\nP,1,1 2 3,FALSE\n", "line 3 repeats .* line 2 with another truth"),
         ("ProxID,fid,pos\nP,1,1,2,3\n", "line 2 has 5 values for 3 columns"),
         ("ProxID,fid,fid,pos\nP,1,1,1 2 3\n", "column fid twice"),
+        ("ProxID,fid,pos,zone\nP,1,1 2 3,PZ\nP,1,1 2 3,TZ\n", "line 3 repeats .* line 2 with another zone"),
+        ("ProxID,fid,pos\n,1,1 2 3\n", "line 2 names no patient"),
+        ("ProxID,fid,pos\nP,,1 2 3\n", "line 2 names no finding"),
+        ("patient,finding,r,a,s\nP,1,1,2,3\n,2,1,2,3\n", "line 3 names no patient"),
+        ("ProxID,fid,pos\nP,1,1 2 3\nP,1,4 5 6\nP,1-2,7 8 9\n", "both called P 1-2"),
+        ("ProxID;fid;pos\nP;1;1,5 2,5 3,5\n", "line 2 has no three numbers"),
+        ("ProxID,fid,pos\nP,1,1 2 1e9\n", "line 2 has no three numbers"),
+        ("ProxID,fid,pos\nP,1,1 2 3" + 150000 * "x" + "\n", "line 2 .* no line of a table"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_told_with_its_line(tmp_path, text, message):
@@ -109,8 +120,18 @@ def test_a_point_list_of_slicer(tmp_path, system, expected):
     assert found[0].position_ras == expected
 
 
+@pytest.mark.parametrize("words", ["PZ", "pz, left", "seen in the PZ (not TZ)"])
+def test_the_description_of_a_point_tells_its_zone(tmp_path, words):
+    points = [
+        {"label": "1", "position": [1, 2, 3], "description": words},
+        {"label": "2", "position": [4, 5, 6], "description": "same as before"},
+    ]
+    (tmp_path / "F.mrk.json").write_text(json.dumps({"markups": [{"controlPoints": points}]}))
+    assert [finding.zone for finding in read_findings(tmp_path / "F.mrk.json")] == ["PZ", ""]
+
+
 def test_a_file_that_is_no_point_list_is_told(tmp_path):
-    for text in ("{", "[]", '{"markups": [{"controlPoints": [{"position": [1, 2]}]}]}', '{"markups": []}'):
+    for text in ("{", "[]", '{"markups": [{"controlPoints": [{"position": [1, 2]}]}]}', '{"markups": []}', NOWHERE):
         (tmp_path / "F.mrk.json").write_text(text)
         with pytest.raises(InputError, match=r"F\.mrk\.json"):
             read_findings(tmp_path / "F.mrk.json")
