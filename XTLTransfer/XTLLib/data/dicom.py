@@ -25,6 +25,7 @@ _SHEAR_TOLERANCE_MM = 0.1
 _SAME_POSITION_MM = 0.01
 _ANGLE_TOLERANCE = 1e-3
 _LARGEST_PIXEL_MM = 100.0
+_LARGEST_RATIO_OF_SLOPES = 1000.0  # scanners that scale each slice on its own stay far below
 _REMEDY = "Export the series again from the archive, alone in a folder"
 
 
@@ -40,6 +41,7 @@ class Slice:
     b_value : s/mm², None where nothing tells it.
     frame_of_reference : UID of the coordinate system, "" where the header has none.
     series_number, series_description : as the scanner's console shows them, "" where the header has none.
+    rescale_slope : 1 where the header has none.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class Slice:
     frame_of_reference: str = ""
     series_number: str = ""
     series_description: str = ""
+    rescale_slope: float = 1.0
 
     @property
     def normal(self) -> np.ndarray:
@@ -162,6 +165,7 @@ def _read_header(path: Path) -> Slice:
             frame_of_reference=str(dataset.get("FrameOfReferenceUID") or ""),
             series_number=str(dataset.get("SeriesNumber") or ""),
             series_description=str(dataset.get("SeriesDescription") or ""),
+            rescale_slope=_rescale_of(path, dataset)[0],
         )
     except InputError:
         raise
@@ -231,6 +235,12 @@ def _one_volume(slices: list[Slice], folder: Path, b_value: float | None) -> lis
                 f"{other.path} differs from {first.path} in size, orientation or pixel spacing",
                 "Put slices of one orientation alone into a folder",
             )
+    steep, flat = (pick(slices, key=lambda one: one.rescale_slope) for pick in (max, min))
+    if steep.rescale_slope > _LARGEST_RATIO_OF_SLOPES * flat.rescale_slope:
+        raise InputError(
+            f"{steep.path} has the rescale slope {steep.rescale_slope:g}, other slices have {flat.rescale_slope:g}",
+            _REMEDY,
+        )
     values = sorted({one.b_value for one in slices if one.b_value is not None})
     if b_value is not None and b_value not in values:
         there = ", ".join(f"{value:g}" for value in values) or "none"
@@ -342,7 +352,7 @@ def _rescale_of(path: Path, dataset) -> tuple[float, float]:
         default if dataset.get(name) in (None, "") else float(dataset.get(name))
         for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
     )
-    if slope == 0 or not np.isfinite([slope, intercept]).all():
+    if not slope > 0 or not np.isfinite([slope, intercept]).all():
         raise InputError(f"the DICOM file {path} has the rescale slope {slope:g} and intercept {intercept:g}", _REMEDY)
     return slope, intercept
 

@@ -232,10 +232,13 @@ def _from_headers(files: tuple[Path, ...], headers: list[Any]) -> Series:
     directions = [np.array(header.ImageOrientationPatient, dtype=float).reshape(2, 3) for header in headers]
     dates = [header.get("AcquisitionDate") or header.get("StudyDate") or "" for header in headers]
     times = [header.get("AcquisitionTime") or "" for header in headers]
+    patients = {str(header.get("PatientID", "")) for header in headers}
+    if len(patients) > 1:
+        raise InputError(f"the series of the DICOM file {files[0]} has files of {len(patients)} patients", _REMEDY)
     return Series(
         folder=files[0].parent,
         files=files,
-        patient=min(str(header.get("PatientID", "")) for header in headers),
+        patient=patients.pop(),
         study=min((str(header.get("StudyDate", "")), str(header.get("StudyInstanceUID", ""))) for header in headers),
         number=min(int(header.get("SeriesNumber") or 0) for header in headers),
         uid=min(str(header.get("SeriesInstanceUID", "")) for header in headers),

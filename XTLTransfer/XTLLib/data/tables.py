@@ -41,8 +41,8 @@ def read_table(path: str | os.PathLike, required: Iterable[str] = ()) -> list[Ro
 
     Raises
     ------
-    InputError : the file is missing, empty, not text, lacks a required column (the nearest column
-        that it has is named), names a column twice, or has a line with too many values.
+    InputError : the file is missing, empty, cut off within its last line, not text, lacks a required column
+        (the nearest column that it has is named), names a column twice, or has a line with too many values.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,6 +51,8 @@ def read_table(path: str | os.PathLike, required: Iterable[str] = ()) -> list[Ro
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"the table {path} is not UTF-8 text", "Save it as CSV in UTF-8") from error
+    if "\0" in text:
+        raise InputError(f"the table {path} is not UTF-8 text (it holds zero bytes)", "Save it as CSV in UTF-8")
     header = next((line for line in text.splitlines() if line.strip()), "")
     if not header:
         raise InputError(f"the table {path} is empty", "Give a table with a header line")
@@ -59,6 +61,7 @@ def read_table(path: str | os.PathLike, required: Iterable[str] = ()) -> list[Ro
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns: list[str] = []
     rows = []
+    lines, ends_within_line = len(text.splitlines()), not text.endswith(("\n", "\r"))
     for cells in _lines(path, reader):
         cells = [cell.strip() for cell in cells]
         if not any(cells):
@@ -73,6 +76,8 @@ def read_table(path: str | os.PathLike, required: Iterable[str] = ()) -> list[Ro
             raise InputError(
                 f"{where} has {len(cells)} values for {len(columns)} columns", "Quote values that hold the delimiter"
             )
+        if len(cells) < len(columns) and ends_within_line and reader.line_num >= lines:
+            raise InputError(f"{where} is cut off", "Complete the table; end its last line")
         cells += [""] * (len(columns) - len(cells))
         rows.append(Row(where, dict(zip(columns, cells))))
     return rows

@@ -94,6 +94,11 @@ def from_geometry(
     name: str = "volume",
 ) -> Volume:
     """A Volume (RAS) from an array (K, J, I) and ITK's geometry: LPS mm, columns of ``direction_lps`` for i, j, k."""
+    lengths = np.linalg.norm(np.asarray(direction_lps, dtype=float), axis=0)
+    if not np.abs(lengths - 1).max() < 1e-2:  # also NaN
+        raise InputError(
+            f"{name} has directions that are not of length 1", "Repair the image's orientation, or export it again"
+        )
     ijk_to_lps = np.eye(4)
     ijk_to_lps[:3, :3] = np.asarray(direction_lps) * np.asarray(spacing_mm)
     ijk_to_lps[:3, 3] = origin_lps
