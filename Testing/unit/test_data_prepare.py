@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from voxel_grids import grids
 from XTLLib.data.case import Case
 from XTLLib.data.geometry import Grid
-from XTLLib.data.prepare import Preparation, find_foreground, normalise
+from XTLLib.data.prepare import Preparation, find_foreground, normalise, without_holes
 from XTLLib.data.volume import Volume
 from XTLLib.errors import InputError
 
@@ -144,3 +144,13 @@ def test_channels_that_do_not_overlap_are_refused():
     affine[:3, 3] += [0, 0, 20]
     with pytest.raises(InputError, match=r"covers only 1[79]% of the reference"):
         Preparation(("FLAIR", "T1"), "FLAIR")(case_of(cube(24, 1.0), Grid((24, 24, 24), affine)))
+
+
+@pytest.mark.parametrize("density", [0.0, 0.3, 0.6, 0.8])
+def test_holes_are_those_of_scipy(density):
+    from scipy.ndimage import binary_fill_holes
+
+    mask = np.zeros((20, 24, 18), bool)
+    mask[3:17, 2:20, 4:18] = np.random.default_rng(0).random((14, 18, 14)) < density
+    before = mask.copy()
+    assert np.array_equal(without_holes(mask), binary_fill_holes(mask)) and np.array_equal(mask, before)
