@@ -15,6 +15,7 @@ from XTLLib.data.dicom import read_series_folder
 from XTLLib.data.finding_sources import regions_as_findings
 from XTLLib.data.findings import read_findings, read_findings_csv
 from XTLLib.data.images import read_volume, write_volume
+from XTLLib.data.layouts import read_layout
 from XTLLib.data.patches import PatchSource, PatchSpec
 from XTLLib.data.prostate_series import chosen_series, find_series
 from XTLLib.data.prostate_study import adc_unit, read_prostate_study
@@ -218,6 +219,16 @@ def test_the_zone_that_the_mask_tells_is_the_one_the_radiologist_gave(prostate):
     assert [one.zone for one in told.findings] == ["PZ"]
     exchanged = guess_zones([unknown], zones, {1: "TZ", 2: "PZ"})
     assert "TZ lies behind its PZ" in exchanged.notes[0]
+
+
+@pytest.mark.real
+def test_the_layout_of_picai_takes_zones_from_the_masks_beside_the_labels(prostate):
+    datalist = read_layout("picai", prostate / "picai", task="classification", zones="HeviAI23")
+    assert [(entry.finding.zone, entry.attributes["zone"]) for entry in datalist.training] == [("PZ", "PZ")]
+    with pytest.raises(InputError, match="Nobody25"):
+        read_layout("picai", prostate / "picai", task="classification", zones="Nobody25")
+    with pytest.raises(InputError, match="zones of the layout picai goes with"):
+        read_layout("picai", prostate / "picai", zones="HeviAI23")
 
 
 @pytest.mark.real

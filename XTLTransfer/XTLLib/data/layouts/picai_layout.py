@@ -19,6 +19,7 @@ from ..datalist import Datalist, Entry
 from ..finding_sources import regions_as_findings
 from ..findings import read_findings_csv
 from ..images import read_volume
+from ..zones import guess_zones
 from .common import UNLABELLED, choose, require_entries
 
 TASKS = ("segmentation", "classification", UNLABELLED)
@@ -32,10 +33,11 @@ _LABEL_NAMES = {
 }
 _T2W = re.compile(r"(\d+)_(\d+)_t2w\.mha")
 _LABELS = Path("csPCa_lesion_delineations") / "human_expert"
+_ZONES = Path("anatomical_delineations") / "zonal_pz_tz" / "AI"
 _MAPPING = Path("additional_resources") / "ProstateX-mapping.json"
 
 
-def read(source: Path, task: str = "segmentation", labels: str = "", findings: str = "") -> Datalist:
+def read(source: Path, task: str = "segmentation", labels: str = "", findings: str = "", zones: str = "") -> Datalist:
     """Read PI-CAI.
 
     Parameters
@@ -46,6 +48,8 @@ def read(source: Path, task: str = "segmentation", labels: str = "", findings: s
         images alone; the labels need not be there.
     labels : the picai_labels folder; when empty, ``picai_labels`` in or beside ``source``.
     findings : for classification, the table ProstateX-Findings-Train.csv.
+    zones : for classification, which zonal masks of picai_labels tell the zone of findings that have none,
+        for example HeviAI23 (see data.zones).
 
     Classification needs findings of both kinds, and PI-CAI publishes places of significant lesions
     only. Each 26-connected component of a label is a significant finding, at the component's voxel
@@ -58,6 +62,8 @@ def read(source: Path, task: str = "segmentation", labels: str = "", findings: s
     choose("picai", "task", task, TASKS)
     if findings and task != "classification":
         raise InputError("the option findings of the layout picai goes with task=classification", "Add it, or leave it")
+    if zones and task != "classification":
+        raise InputError("the option zones of the layout picai goes with task=classification", "Add it, or leave it")
     label_folder = _label_folder(source, labels) if task != UNLABELLED else None
     known = _mapped_findings(label_folder, Path(os.path.abspath(findings))) if findings else {}
     entries: list[Entry] = []
@@ -78,6 +84,8 @@ def read(source: Path, task: str = "segmentation", labels: str = "", findings: s
             entries.append(Entry(patient, case, images, str(label)))
         else:
             places = known[case] if case in known else _lesions(label)
+            if zones:
+                places = _with_zones(places, label_folder / _ZONES / zones / f"{case}.nii.gz")
             entries += [_finding_entry(patient, case, images, finding, grade) for finding, grade in places]
     told = f"{len(entries)} {'findings' if task == 'classification' else 'studies'}"
     if task == "classification" and all(entry.label for entry in entries):
@@ -136,6 +144,13 @@ def _lesions(label: Path) -> list[tuple[Finding, str]]:
     """(finding, ISUP grade) of each 26-connected component, the larger ones first."""
     regions = regions_as_findings(read_volume(label), SIGNIFICANT_GRADE, significant=True)
     return [(region.finding, str(region.value)) for region in regions]
+
+
+def _with_zones(places: list[tuple[Finding, str]], mask: Path) -> list[tuple[Finding, str]]:
+    if not places:
+        return []
+    told = guess_zones([finding for finding, _ in places], read_volume(mask))
+    return [(finding, grade) for finding, (_, grade) in zip(told.findings, places)]
 
 
 def _mapped_findings(label_folder: Path, table: Path) -> dict[str, list[tuple[Finding, str]]]:
