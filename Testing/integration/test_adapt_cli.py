@@ -167,3 +167,19 @@ def test_a_cancelled_or_killed_adaptation_leaves_nothing_that_looks_whole(toy, t
         assert json.loads(rest.splitlines()[-1])["message"] == "cancelled"
     assert list(tmp_path.iterdir()) == []
     assert verify_bundle(toy / "bundle").agrees
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_one_case_of_a_new_scanner_brings_back_half_of_the_lost_dice_in_three_minutes(tmp_path, monkeypatch):
+    """On an idle machine with two cores; each adaptation is a process of its own, started as users start it."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    import adaptation
+
+    bundle = adaptation.train_model(tmp_path, adaptation.FULL)
+    for seed in (0, 1):
+        run = adaptation.adapt_to_new_scanner(bundle, tmp_path, adaptation.FULL, seed)
+        print(run)
+        assert run.ordinary - run.before > 0.2, run
+        assert run.share >= adaptation.RECOVERY_TARGET, run
+        assert run.seconds <= adaptation.SECONDS_TARGET, run

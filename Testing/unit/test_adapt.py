@@ -8,20 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_bundles import CLASSIFICATION, write_toy_bundle
+from corrected_cases import LESIONS, adapt, case, prepared, require_nothing, settings
+from toy_bundles import write_toy_bundle
 from XTLLib.bundle.load import load_bundle
 from XTLLib.bundle.verify import verify_bundle
 from XTLLib.data.case import Case
 from XTLLib.data.geometry import Grid
 from XTLLib.data.prepare import Preparation
-from XTLLib.data.volume import Volume, resample
-from XTLLib.errors import Cancelled, InputError
+from XTLLib.data.volume import Volume
+from XTLLib.errors import InputError
 from XTLLib.files import sha256_of
 from XTLLib.networks.groups import layer_groups
 from XTLLib.networks.peft import apply_peft
-from XTLLib.progress import Progress
-from XTLLib.training.adapt import adapt_bundle
-from XTLLib.training.adapt_cases import CorrectedCase, content_hash, prepare_corrected
+from XTLLib.training.adapt_cases import content_hash
 from XTLLib.training.adapt_measure import PartPrediction, best_threshold
 from XTLLib.training.adapt_outcome import AdaptationOutcome
 from XTLLib.training.adapt_split import Part, split_cases
@@ -30,36 +29,6 @@ from XTLLib.training.policy import make_policy
 from XTLLib.transfer.adaptation import Adaptation, AdaptationTraining
 from XTLLib.transfer.provenance import ChainRecord
 from XTLLib.transfer.summary import summarise_chain
-
-GRID = Grid((24, 24, 32), np.diag([-1.0, -1.0, 1.0, 1.0]))
-PREPARATION = Preparation(("FLAIR", "T1"), "FLAIR")
-# Corner and side (k, j, i) of cubes: two right of the middle (low i), three left of it.
-LESIONS = ((4, 4, 4, 4), (14, 12, 6, 5), (4, 6, 22, 4), (12, 14, 24, 5), (16, 4, 21, 3))
-QUICK = {"steps": 2, "batch_size": 2}
-
-
-def case(lesions=LESIONS, patient: str = "p", seed: int = 0, contrast: float = 6.0) -> Case:
-    """A head of noise with bright cubes."""
-    rng = np.random.default_rng(seed)
-    mask = np.zeros(GRID.shape, bool)
-    for k, j, i, side in lesions:
-        mask[k : k + side, j : j + side, i : i + side] = True
-    channels = {}
-    for name, sign in (("FLAIR", 1.0), ("T1", -0.5)):
-        array = (10 + rng.standard_normal(GRID.shape) + sign * contrast * mask).astype(np.float32)
-        channels[name] = Volume(array, GRID, name)
-    return Case(patient, channels, "FLAIR", Volume(mask, GRID, "corrected.nii"))
-
-
-def settings(**values) -> Adaptation:
-    training = AdaptationTraining(**{**QUICK, **values.pop("training", {})})
-    return Adaptation(**{"window": (16, 16, 16), "margin_mm": 6, "refit": False, "training": training, **values})
-
-
-def adapt(bundle, cases, out, *, force=True, **values):
-    return adapt_bundle(
-        bundle, cases, out, device="cpu", settings=values.pop("settings", settings()), force=force, **values
-    )
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +45,6 @@ def files_of(folder) -> dict[str, str]:
 
 
 # --- what is held out -------------------------------------------------------------------------------
-
-
-def prepared(*cases: Case) -> list[CorrectedCase]:
-    return prepare_corrected(cases, PREPARATION, Progress())
 
 
 def test_of_one_case_the_hemisphere_with_fewer_lesions_is_held_out_beyond_a_margin():
@@ -135,6 +100,7 @@ def test_the_held_out_labels_have_no_part_in_the_measured_weights(bundle, tmp_pa
     with_refit = tmp_path / "refit"
     result = adapt(bundle, [other], with_refit, settings=settings(refit=True))
     assert any("learned from all corrected cases" in note for note in result.notes)
+    assert result.threshold == bundle.threshold  # the one of half a head is not that of the whole head
     final = state_of(with_refit)
     assert not all(torch.equal(value, final[name]) for name, value in states[0].items())
 
@@ -308,12 +274,7 @@ def test_several_patients_give_an_interval(bundle, tmp_path):
     assert result.held_out == "2 of 4 corrected patients"
 
 
-# --- what is refused --------------------------------------------------------------------------------
-
-
-def require_nothing(folder) -> None:
-    assert not folder.exists()
-    assert not list(folder.parent.glob(f".{folder.name}*")), "a draft was left behind"
+# --- what is not written ---------------------------------------------------------------------------
 
 
 def test_a_better_model_is_not_replaced_by_a_worse_one_unless_it_is_told_to(learned, tmp_path):
@@ -332,98 +293,51 @@ def test_a_better_model_is_not_replaced_by_a_worse_one_unless_it_is_told_to(lear
     assert (tmp_path / "out").is_dir()
 
 
-def test_lesions_in_one_place_need_a_second_case_or_force(bundle, tmp_path):
-    with pytest.raises(InputError, match="nothing can be held out"):
-        adapt(bundle, [case(LESIONS[:1])], tmp_path / "out", force=False)
-    require_nothing(tmp_path / "out")
-    result = adapt(bundle, [case(LESIONS[:1])], tmp_path / "out")
-    assert result.before is None and result.after is None and not result.refused
-    assert "held-out Dice" not in result.record.metrics
-    assert verify_bundle(result.bundle).agrees
+# --- a new scanner ----------------------------------------------------------------------------------
+
+NEW = Grid((12, 20, 27), np.array([[-1.2, 0, 0, 0], [0, -1.2, 0, 0], [0, 0, 2.0, 0], [0, 0, 0, 1]]))
 
 
-def with_mask(mask: Volume | None) -> Case:
-    return replace(case(), mask=mask)
+def on_new_scanner(lesions, seed: int) -> Case:
+    """The same cubes in voxels of 1.2 x 1.2 x 2 mm: less bright on FLAIR, bright instead of dark on T1, more noise."""
+    rng = np.random.default_rng(seed)
+    k, j, i = np.meshgrid(*(np.arange(n) * s for n, s in zip(NEW.shape, (2.0, 1.2, 1.2))), indexing="ij")
+    mask = np.zeros(NEW.shape, bool)
+    for at_k, at_j, at_i, side in lesions:
+        near = [(x >= start - 0.5) & (x < start + side - 0.5) for x, start in ((k, at_k), (j, at_j), (i, at_i))]
+        mask |= near[0] & near[1] & near[2]
+    channels = {}
+    for name, contrast in (("FLAIR", 4.0), ("T1", 4.0)):
+        array = (20 + 1.5 * rng.standard_normal(NEW.shape) + contrast * mask).astype(np.float32)
+        channels[name] = Volume(array, NEW, name)
+    return Case("new", channels, "FLAIR", Volume(mask, NEW, "mask"))
 
 
-SHIFTED = Grid(GRID.shape, np.array([[-1, 0, 0, 500.0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+def test_one_case_of_a_new_scanner_brings_back_half_of_the_loss_on_others(learned, tmp_path):
+    from XTLLib.bundle.write import write_bundle
+    from XTLLib.inference.segment import segment_case
+    from XTLLib.metrics.overlap import dice
 
+    trained = load_bundle(learned[0].bundle)
+    spaced = Preparation(trained.channels, trained.reference, (1.0, 1.0, 1.0))
+    post = {"threshold": trained.threshold, "minimum_volume_mm3": 0.0}
+    old = load_bundle(
+        write_bundle(
+            tmp_path / "old", trained.network(), trained.spec, "segmentation", spaced, None, post, trained.provenance
+        )
+    )
+    unseen = [((3, 12, 8, 5), (15, 5, 20, 5), (5, 3, 24, 4)), ((12, 3, 3, 5), (4, 16, 14, 5), (16, 16, 24, 4))]
 
-@pytest.mark.parametrize(
-    ("corrected", "words"),
-    [
-        (with_mask(Volume(np.zeros(GRID.shape, bool), GRID, "empty.nii")), "no corrected lesion.*empty.nii"),
-        (with_mask(Volume(np.ones(GRID.shape, bool), GRID, "full.nii")), "full.nii marks 100% of the head"),
-        (with_mask(replace(case().mask, grid=SHIFTED)), "only 0% of what corrected.nii marks lies in FLAIR"),
-        (with_mask(None), "has no mask"),
-        (replace(case(), channels={"FLAIR": case().channels["FLAIR"]}), "T1 is missing"),
-    ],
-)
-def test_bad_cases_are_named(bundle, tmp_path, corrected, words):
-    with pytest.raises(InputError, match=words):
-        adapt(bundle, [corrected], tmp_path / "out")
-    require_nothing(tmp_path / "out")
+    def mean_dice(model, cases) -> float:
+        found = [segment_case(each, model, precision="float32").label.array > 0 for each in cases]
+        return float(np.mean([dice(mask, each.mask.array) for mask, each in zip(found, cases)]))
 
-
-def test_a_mask_on_another_grid_is_brought_over_in_patient_space():
-    ordinary = case()
-    fine = Grid((48, 48, 64), GRID.with_spacing((0.5, 0.5, 0.5)).ijk_to_ras)
-    turned = fine.along_lps()
-    moved = resample(replace(ordinary.mask, array=ordinary.mask.array.astype(np.uint8)), turned, "nearest")
-    (corrected,) = prepared(replace(ordinary, mask=Volume(moved.array > 0, turned, "fine.nii")))
-    assert np.array_equal(corrected.mask, prepared(ordinary)[0].mask)
-
-
-def test_a_mask_of_a_part_of_the_image_says_that_the_rest_has_no_lesion():
-    ordinary = case()
-    box = (slice(2, 22), slice(3, 22), slice(3, 30))
-    cropped = Volume(ordinary.mask.array[box], GRID.crop(box), "cropped.nii")
-    (corrected,) = prepared(replace(ordinary, mask=cropped))
-    assert np.array_equal(corrected.mask, prepared(ordinary)[0].mask)
-
-
-def test_no_case_another_task_and_a_place_in_use_are_refused(bundle, tmp_path):
-    with pytest.raises(InputError, match="no corrected case"):
-        adapt(bundle, [], tmp_path / "out")
-    rating = write_toy_bundle(tmp_path / "rating", CLASSIFICATION)
-    with pytest.raises(InputError, match="for classification"):
-        adapt(rating, [case()], tmp_path / "out")
-    require_nothing(tmp_path / "out")
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "years.txt").write_text("of work")
-    for overwrite in (False, True):
-        with pytest.raises(InputError, match="did not write"):
-            adapt(bundle, [case()], tmp_path / "thesis", overwrite=overwrite)
-    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["years.txt"]
-
-
-def test_a_bundle_whose_weights_are_not_those_of_its_record_is_refused(tmp_path):
-    path = write_toy_bundle(tmp_path / "bundle")
-    chain = path / "configs" / "chain.json"
-    record = json.loads(chain.read_text())
-    record["stages"][-1]["weights_out"] = "0" * 64
-    chain.write_text(json.dumps(record))
-    with pytest.raises(InputError, match="other weights than its record"):
-        adapt(path, [case()], tmp_path / "out")
-
-
-def test_a_cancel_at_any_report_leaves_nothing(bundle, tmp_path, monkeypatch):
-    import tempfile
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
-    stages: list[str] = []
-    adapt(bundle, [case()], tmp_path / "whole", progress=Progress(lambda event: stages.append(event.stage)))
-    assert {"Preparing the corrected cases", "Adapting", "Writing the bundle", "Adapted"} <= set(stages)
-    last = {stage: number for number, stage in enumerate(stages)}
-    for stage, number in last.items():
-        asked = iter(range(len(stages) + 1))
-        progress = Progress(lambda event: None, lambda asked=asked, number=number: next(asked) >= number)
-        out = tmp_path / f"cancelled-{number}"
-        if stage == "Adapted":  # too late
-            assert adapt(bundle, [case()], out, progress=progress).bundle == out
-            continue
-        with pytest.raises(Cancelled):
-            adapt(bundle, [case()], out, progress=progress)
-        require_nothing(out)
-    assert not list((tmp_path / "temporary").glob("xtl-adapt-*"))
+    training = {"steps": 40, "batch_size": 2, "learning_rate": 1e-2, "l2sp": 1e-3}
+    values = settings(training=training, refit=True)
+    result = adapt(old, [on_new_scanner(LESIONS, 3)], tmp_path / "new", settings=values, force=False)
+    ordinary = mean_dice(old, [case(lesions, seed=20 + n) for n, lesions in enumerate(unseen)])
+    new = [on_new_scanner(lesions, 20 + n) for n, lesions in enumerate(unseen)]
+    before, after = mean_dice(old, new), mean_dice(load_bundle(result.bundle), new)
+    assert ordinary - before > 0.2
+    assert after - before >= 0.5 * (ordinary - before)
+    assert load_bundle(result.bundle).preparation.spacing_mm == (1.0, 1.0, 1.0)

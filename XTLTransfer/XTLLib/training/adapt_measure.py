@@ -20,7 +20,7 @@ from .figures import mean_figure
 
 _CONNECTIVITY = 26
 _THRESHOLDS = tuple(round(0.1 * n, 1) for n in range(1, 10))
-_NOISE = 0.01  # of Dice: below it one threshold is as good as another
+_NOISE = 0.02  # of Dice: below it one threshold is as good as another
 
 
 @dataclass(frozen=True, eq=False)

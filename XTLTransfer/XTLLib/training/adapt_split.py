@@ -39,11 +39,13 @@ class Split:
     ----------
     learned, held_out : what is learned from, and what is measured by; both hold lesions.
     words : what is held out.
+    of_patients : whether whole patients are held out, rather than a part of each head.
     """
 
     learned: tuple[Part, ...]
     held_out: tuple[Part, ...]
     words: str
+    of_patients: bool
 
 
 def split_cases(cases: Sequence[CorrectedCase], settings: Adaptation) -> Split | None:
@@ -67,7 +69,7 @@ def _by_patient(cases: Sequence[CorrectedCase], settings: Adaptation) -> Split |
     for case in cases:
         sides[case.patient in held].append(Part(case, case.whole))
     words = f"{count} of {len({case.patient for case in cases})} corrected patients"
-    return Split(tuple(sides[0]), tuple(sides[1]), words)
+    return Split(tuple(sides[0]), tuple(sides[1]), words, of_patients=True)
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _by_plane(cases: Sequence[CorrectedCase], settings: Adaptation) -> Split | N
     held = int(weights[best][1] < weights[best][0])  # what is learned from is the side with more to learn
     held_out = tuple(part for part in parts[held] if part.lesions)
     words = f"the {_SIDES[best.axis][held]} part of the head"
-    return Split(tuple(part for part in parts[1 - held] if part.lesions), held_out, words)
+    return Split(tuple(part for part in parts[1 - held] if part.lesions), held_out, words, of_patients=False)
 
 
 @dataclass(frozen=True, eq=False)
