@@ -67,12 +67,16 @@ class XTLSegmentParameterNode:
     bundle - folder of the trained model.
     flair, t1, t2, pd - the case's channels; those that the bundle does not use are left alone.
     register - each channel is registered to the reference first.
+    mirror - all mirrored views are looked at. biasCorrection - N4 first, also where the bundle was trained without.
+    brainMask - lesions are reported within it. brainMethod - how a mask is made where there is none: "", "built-in"
+        or the name of a module. tissue - tissue segmentation, for locations.
     useBundleSettings - threshold and minimumVolume show those of the bundle.
     threshold - probability from which a voxel counts as lesion.
     minimumVolume - smallest lesion kept, mm3.
-    segmentation, labelMap, probability, table - outputs; None makes new nodes.
+    segmentation, labelMap, probability, uncertainty, table - outputs; None makes new nodes.
     edits - what was added, removed and drawn, as XTLLib.inference.edits writes it.
-    lesion - the one that was chosen in the table; 0 for none.
+    lesion - the one that was chosen in the table; 0 for none. show3d - the lesions are shown in the 3D views.
+    registerTimePoints - for lesions over time, whose time points are references of the node itself.
     """
 
     bundle: Path
@@ -81,15 +85,23 @@ class XTLSegmentParameterNode:
     t2: vtkMRMLScalarVolumeNode
     pd: vtkMRMLScalarVolumeNode
     register: bool = False
+    mirror: bool = False
+    biasCorrection: bool = False
+    brainMask: vtkMRMLScalarVolumeNode
+    brainMethod: str = ""
+    tissue: vtkMRMLScalarVolumeNode
     useBundleSettings: bool = True
     threshold: Annotated[float, WithinRange(LOWEST_THRESHOLD, 1.0)] = 0.5
     minimumVolume: Annotated[float, WithinRange(0.0, LARGEST_MINIMUM)] = 0.0
     segmentation: vtkMRMLSegmentationNode
     labelMap: vtkMRMLLabelMapVolumeNode
     probability: vtkMRMLScalarVolumeNode
+    uncertainty: vtkMRMLScalarVolumeNode
     table: vtkMRMLTableNode
     edits: str = ""
     lesion: int = 0
+    show3d: bool = False
+    registerTimePoints: bool = True
 
 
 class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -114,25 +126,27 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._runTimer.setInterval(POLL_MS)
         self._drawnTimer.setInterval(DRAWN_MS)
         self._drawnTimer.setSingleShot(True)
-        timers = (self._runTimer, self._drawnTimer)
-        self._panel = SegmentPanel(self.ui, slicer.mrmlScene, CHANNELS, *timers, self.showError)
+        scene, timers = slicer.mrmlScene, (self._runTimer, self._drawnTimer)
+        self._panel = SegmentPanel(self.ui, scene, CHANNELS, *timers, self.showError)
         self._link = ParameterLink(self, self.updateGui)
-        scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         self._runTimer.connect("timeout()", self._panel.tick)
         self._drawnTimer.connect("timeout()", self._panel.take_in)
-        self.ui.applyButton.connect("clicked(bool)", lambda checked: self._panel.apply())
-        section = self._panel.section
-        self.ui.undoButton.connect("clicked(bool)", lambda checked: section.undo())
-        self.ui.redoButton.connect("clicked(bool)", lambda checked: section.redo())
-        self.ui.addLesionButton.connect("toggled(bool)", lambda on: section.wait_for_clicks("add", on))
-        self.ui.removeLesionButton.connect("toggled(bool)", lambda on: section.wait_for_clicks("remove", on))
-        self.ui.adaptButton.connect("clicked(bool)", lambda checked: self._panel.adapt())
-        self.ui.useAdaptedButton.connect("clicked(bool)", lambda checked: self._panel.use_adapted())
-        rows = self.ui.tableView.selectionModel()
-        rows.connect("currentRowChanged(QModelIndex,QModelIndex)", section.row_chosen)
+        panel, section, overTime, ui = self._panel, self._panel.section, self._panel.over_time, self.ui
+        clicks = {"apply": panel.apply, "undo": section.undo, "redo": section.redo, "adapt": panel.adapt}
+        clicks |= {"useAdapted": panel.use_adapted, "compare": panel.compare, "addPoint": overTime.add}
+        clicks |= {"removePoint": overTime.remove, "earlierPoint": overTime.move_up}
+        for name, action in clicks.items():
+            getattr(ui, f"{name}Button").connect("clicked(bool)", lambda checked, action=action: action())
+        ui.addLesionButton.connect("toggled(bool)", lambda on: section.wait_for_clicks("add", on))
+        ui.removeLesionButton.connect("toggled(bool)", lambda on: section.wait_for_clicks("remove", on))
+        ui.brainMethodComboBox.connect("currentIndexChanged(int)", panel.advanced.method_chosen)
+        ui.pointLesionsSelector.connect("currentNodeChanged(vtkMRMLNode*)", overTime.lesions_chosen)
+        ui.pointImageSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: overTime.update())
+        for view, chosen in ((ui.tableView, section.row_chosen), (ui.historyTableView, overTime.row_chosen)):
+            view.selectionModel().connect("currentRowChanged(QModelIndex,QModelIndex)", chosen)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
@@ -191,6 +205,12 @@ class XTLSegmentLogic(ScriptedLoadableModuleLogic):
         probability: vtkMRMLScalarVolumeNode | None = None,
         table: vtkMRMLTableNode | None = None,
         register: bool = False,
+        mirror: bool = False,
+        biasCorrection: bool | None = None,
+        brainMask: vtkMRMLScalarVolumeNode | None = None,
+        brainMethod: str = "",
+        tissue: vtkMRMLScalarVolumeNode | None = None,
+        uncertainty: vtkMRMLScalarVolumeNode | None = None,
         progress=None,
     ):
         """Segment the lesions of one case and put them into the scene; needs no panel.
@@ -208,34 +228,49 @@ class XTLSegmentLogic(ScriptedLoadableModuleLogic):
         :param channels: channel name -> volume node; channels that the bundle does not use are left alone, and
             those that it can do without may be missing.
         :param bundle: folder of the trained model.
-        :param threshold: probability from which a voxel is lesion; None takes the bundle's.
-        :param minimumVolume: smallest lesion kept, mm3; None takes the bundle's.
-        :param segmentation, labelMap, probability, table: output nodes; None makes new ones.
+        :param threshold, minimumVolume: probability from which a voxel is lesion, and smallest lesion kept, mm3; None
+            takes the bundle's.
+        :param segmentation, labelMap, probability, table, uncertainty: output nodes; None makes new ones.
         :param register: bring each channel onto the reference by a rigid registration first; it stands under a
             new transform then, not hardened.
+        :param mirror: take the mean of all eight mirrored views: eight times the time, and an uncertainty a lesion.
+        :param biasCorrection: N4 first; None does as in the bundle's training.
+        :param brainMask: above 0 in the brain; lesions are reported within it only.
+        :param brainMethod: without a mask: "" does without, "built-in" makes one, as does a module by its name
+            (XTLLib.scene.brain_extraction.brain_modules()); it is put into the scene, to be looked at.
+        :param tissue: tissue segmentation with FreeSurfer's labels: each lesion gets its location.
         :param progress: XTLLib.progress.Progress, told how far the work is.
         :return: XTLLib.scene.segmentation.SegmentationNodes
         :raises XTLLib.errors.InputError: names the node or file that is wrong; the scene is as it was.
         """
-        from XTLLib.inference.segment import segment_case
-        from XTLLib.progress import Progress
-        from XTLLib.scene.choices import bundle_for
-        from XTLLib.scene.worker_run import add_result, case_for
+        from XTLLib.scene.console import segment_now
+        from XTLLib.scene.worker_run import Around
 
-        progress = progress or Progress()
-        model = bundle_for("segmentation", bundle)
-        case, used = case_for(model, channels)
-        result = segment_case(
-            case,
-            model,
-            threshold=threshold,
-            minimum_volume_mm3=minimumVolume,
-            register=register,
-            progress=progress.part(0.0, 0.95),
-        )
-        progress.report(_("Adding the results to the scene"), 0.95)
         outputs = {"segmentation": segmentation, "labelMap": labelMap, "probability": probability, "table": table}
-        return add_result(result, slicer.mrmlScene, used, outputs)
+        outputs["uncertainty"] = uncertainty
+        options = {"threshold": threshold, "minimum_volume_mm3": minimumVolume, "register": register, "mirror": mirror}
+        options["bias_correction"] = biasCorrection
+        around = Around(brainMask, brainMethod, tissue)
+        return segment_now(channels, bundle, slicer.mrmlScene, outputs, around, progress, **options)
+
+    def compare(self, timePoints: list[tuple], register: bool = True, rules=None, progress=None):
+        """Follow lesions over time and put what became of them into the scene; needs no panel, computes here and now.
+
+        ::
+
+            logic = slicer.util.getModuleLogic("XTLSegment")
+            nodes = logic.compare([(lesions2024, flair2024), (lesions2025, flair2025)])
+            print(slicer.util.arrayFromTableColumn(nodes.table, "change"))
+
+        :param timePoints: in order of time: segmentation or label map, and FLAIR volume node (None: not registered).
+        :param register: bring each later FLAIR, with its lesions, onto the first by a rigid registration.
+        :param rules: XTLLib.inference.longitudinal.ChangeRules: what counts as a change; None takes the usual ones.
+        :return: XTLLib.scene.longitudinal.LongitudinalNodes
+        :raises XTLLib.errors.InputError: names the node that is wrong; the scene is as it was.
+        """
+        from XTLLib.scene.console import compare_now
+
+        return compare_now(timePoints, slicer.mrmlScene, register, rules, progress)
 
 
 class XTLSegmentTest(ScriptedLoadableModuleTest):

@@ -13,10 +13,17 @@ from .pythonqt import QtObject, unwrap
 STAND_INS = {**ctk_widgets.WIDGETS, **mrml_widgets.WIDGETS}
 
 
+_BY_METHODS = {"QComboBox": QtWidgets.QComboBox, "QListWidget": QtWidgets.QListWidget}
+
+
 class _Loader(QtUiTools.QUiLoader):
     def createWidget(self, class_name: str, parent: QtWidgets.QWidget | None = None, name: str = "") -> Any:
         if class_name in STAND_INS:
             widget = STAND_INS[class_name](parent)
+            widget.setObjectName(name)
+            return widget
+        if class_name in _BY_METHODS:  # what Qt's own loader makes is known as a bare QWidget in Python
+            widget = _BY_METHODS[class_name](parent)
             widget.setObjectName(name)
             return widget
         if class_name not in self.availableWidgets():

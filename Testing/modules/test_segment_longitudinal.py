@@ -95,3 +95,252 @@ def test_the_worker_says_what_is_wrong_and_can_be_cancelled(worker, heads):
     with pytest.raises(Cancelled):
         job.wait()
     assert not worker.is_busy
+
+
+@pytest.fixture
+def panel(open_panel, scene, heads, worker, monkeypatch):
+    """The panel beside the two heads: the lesions of the first as a label map, of the later as a segmentation."""
+    from XTLLib.scene.nodes import label_to_node, volume_to_node
+    from XTLLib.scene.segmentation import fill_segment, mask_image
+    from XTLLib.scene.views import add_slice_views
+
+    class Lent:
+        """A worker that outlives the panel: the process is started once."""
+
+        def __getattr__(self, name: str):
+            return getattr(worker, name)
+
+        def close(self) -> None:
+            job = worker._job
+            if job is not None:
+                job.cancel()
+                wait(lambda: job.poll() is None or job.is_done)
+
+    monkeypatch.setattr("XTLLib.inference.client.InferenceWorker", Lent)
+    first, later = heads
+    images = [volume_to_node(point.image, f"MR {point.name}", scene) for point in heads]
+    label_to_node(first.mask, "lesions first", scene)
+    drawn = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "lesions later")
+    drawn.SetReferenceImageGeometryParameterFromVolumeNode(images[1])
+    fill_segment(drawn, mask_image(np.flatnonzero(later.mask.array), later.mask.grid))
+    add_slice_views(scene, images[0])
+    return open_panel("XTLSegment")
+
+
+def choose(panel, lesions: str, image: str) -> None:
+    ui = panel.widget.ui
+    ui.pointLesionsSelector.setCurrentNode(slicer.util.getNode(lesions))
+    ui.pointImageSelector.setCurrentNode(slicer.util.getNode(image))
+    ui.addPointButton.click()
+
+
+def both(panel) -> None:
+    choose(panel, "lesions first", "MR first")
+    choose(panel, "lesions later", "MR later")
+
+
+def listed(panel) -> list[str]:
+    rows = panel.widget.ui.timePointsList._qobject
+    return [rows.item(n).text() for n in range(rows.count())]
+
+
+def is_running(panel) -> bool:
+    return panel.widget._panel.over_time.is_running
+
+
+def compare(panel) -> None:
+    panel.widget.ui.compareButton.click()
+    assert is_running(panel), "the click returns at once"
+    wait(lambda: not is_running(panel))
+
+
+def count_of(panel) -> dict[str, int]:
+    statuses = panel.widget.ui.historyTableView.mrmlTableNode().GetTable().GetColumnByName("status")
+    names = [statuses.GetValue(n) for n in range(statuses.GetNumberOfValues())]
+    return {name: names.count(name) for name in set(names)}
+
+
+def test_time_points_are_listed_ordered_and_taken_out(panel):
+    ui = panel.widget.ui
+    assert not ui.compareButton.enabled
+    assert "two or more time points" in ui.compareButton.toolTip
+    assert not ui.addPointButton.enabled
+    ui.pointLesionsSelector.setCurrentNode(slicer.util.getNode("lesions later"))
+    assert ui.pointImageSelector.currentNode().GetName() == "MR later", "it is known from the segmentation"
+    ui.addPointButton.click()
+    ui.addPointButton.click()
+    assert "in the list already" in ui.compareLabel.text
+    choose(panel, "lesions first", "MR first")
+    assert listed(panel) == ["1. MR later: lesions later", "2. MR first: lesions first"]
+    assert ui.compareButton.enabled
+    ui.earlierPointButton.click()
+    assert listed(panel) == ["1. MR first: lesions first", "2. MR later: lesions later"]
+    ui.timePointsList.currentRow = 1
+    ui.removePointButton.click()
+    assert listed(panel) == ["1. MR first: lesions first"]
+    assert not ui.compareButton.enabled
+
+
+def test_compare_says_what_became_of_the_lesions(panel, scene, heads, messages, artifacts, tmp_path):
+    from XTLLib.inference.longitudinal import STATUSES
+
+    ui = panel.widget.ui
+    ui.overTimeCollapsibleButton.collapsed = False
+    both(panel)
+    compare(panel)
+    assert not messages
+    expected = compare_over_time(heads)
+    assert count_of(panel) == {s: expected.count(s) for s in STATUSES if expected.count(s)}
+    assert count_of(panel)["new"] == count_of(panel)["resolved"] == 1
+    assert ui.compareLabel.text.startswith("1 new, ")
+    assert ui.compareButton.text == "Compare"
+    assert slicer.util.getNode("MR later").GetParentTransformNode() is None, "the user's nodes stay"
+    view = slicer.util.getNode("MR later on MR first")
+    matrix = view.GetParentTransformNode().GetMatrixTransformToParent()
+    assert [matrix.GetElement(row, 3) for row in range(3)] == pytest.approx([-x for x in SHIFT_MM], abs=1.0)
+    segmentation = slicer.util.getNode("MR first MS lesions over time").GetSegmentation()
+    assert {"new", "resolved"} <= set(segmentation.GetSegmentIDs())
+
+    ui.historyTableView._qobject.selectRow(0)
+    to_ras = scene.GetNodeByID("vtkMRMLSliceNodeRed").GetSliceToRAS()
+    centre = [to_ras.GetElement(row, 3) for row in range(3)]
+    assert centre == pytest.approx(expected.histories[0].position_ras, abs=1e-2)
+    panel.grab(artifacts / "XTLSegment-over-time.png")
+
+    nodes = scene.GetNumberOfNodes()
+    compare(panel)
+    assert scene.GetNumberOfNodes() == nodes, "a second comparison fills the same nodes"
+    assert not messages
+    counts, text = count_of(panel), ui.compareLabel.text
+    save_and_reload(scene, tmp_path)
+    assert listed(panel) == ["1. MR first: lesions first", "2. MR later: lesions later"]
+    assert count_of(panel) == counts
+    assert ui.compareLabel.text == text
+    assert ui.compareButton.enabled
+
+
+def test_without_registration_the_headers_are_trusted(panel, scene, messages):
+    ui = panel.widget.ui
+    ui.registerPointsCheckBox.checked = False
+    both(panel)
+    compare(panel)
+    assert not messages
+    assert count_of(panel)["resolved"] > 1, "the heads lie 8 mm apart"
+    assert scene.GetNumberOfNodesByClass("vtkMRMLLinearTransformNode") == 0
+
+
+def test_cancel_leaves_the_scene_as_it_was(panel, scene, messages):
+    both(panel)
+    ui, nodes = panel.widget.ui, scene.GetNumberOfNodes()
+    ui.compareButton.click()
+    assert ui.compareButton.text == "Cancel"
+    assert ui.compareProgressBar.visible or ui.overTimeCollapsibleButton.collapsed
+    ui.compareButton.click()
+    wait(lambda: not is_running(panel), 10)
+    assert scene.GetNumberOfNodes() == nodes
+    assert "as it was" in ui.compareLabel.text
+    assert ui.compareButton.enabled
+    compare(panel)
+    assert scene.GetNumberOfNodes() > nodes
+    assert not messages
+
+
+def test_nodes_removed_while_it_runs(panel, scene, messages):
+    both(panel)
+    panel.widget.ui.compareButton.click()
+    for name in ("MR later", "lesions first"):
+        scene.RemoveNode(slicer.util.getNode(name))
+    wait(lambda: not is_running(panel))
+    assert not messages
+    assert "Removed from the scene meanwhile: MR later." in panel.widget.ui.compareLabel.text
+    assert count_of(panel)["new"] == 1
+    assert listed(panel) == []
+    assert not panel.widget.ui.compareButton.enabled
+
+
+def test_the_first_image_removed_while_it_runs(panel, scene, messages):
+    both(panel)
+    panel.widget.ui.compareButton.click()
+    scene.RemoveNode(slicer.util.getNode("MR first"))
+    wait(lambda: not is_running(panel))
+    assert not messages
+    assert count_of(panel)["new"] == 1
+
+
+def test_closing_the_scene_while_it_runs_is_a_cancel(panel, scene, messages):
+    both(panel)
+    panel.widget.ui.compareButton.click()
+    scene.Clear(0)
+    wait(lambda: not is_running(panel))
+    assert not messages
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+    assert listed(panel) == []
+
+
+def test_bad_input_is_one_message_that_names_it(panel, scene, messages):
+    both(panel)
+    far = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "far away")
+    matrix = np.eye(4)
+    matrix[0, 3] = 900.0
+    far.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    for name in ("MR later", "lesions later"):
+        slicer.util.getNode(name).SetAndObserveTransformNodeID(far.GetID())
+    panel.widget.ui.registerPointsCheckBox.checked = False
+    nodes = scene.GetNumberOfNodes()
+    compare(panel)
+    (message,) = messages
+    assert message.text.startswith("The time points were not compared.\n\nthe time point number 2 does not overlap")
+    assert scene.GetNumberOfNodes() == nodes
+    assert "as it was" in panel.widget.ui.compareLabel.text
+
+
+def test_the_present_result_is_the_last_time_point(panel):
+    section = panel.widget._panel.over_time
+    parameters = panel.widget.logic.getParameterNode()
+    later, image = slicer.util.getNode("lesions later"), slicer.util.getNode("MR later")
+    parameters.segmentation = later
+    section.result_came(later, image)
+    assert listed(panel) == ["1. MR later: lesions later"]
+    choose(panel, "lesions first", "MR first")
+    assert listed(panel) == ["1. MR first: lesions first", "2. MR later: lesions later"]
+    section.result_came(later, slicer.util.getNode("MR first"))
+    assert listed(panel)[1] == "2. MR first: lesions later", "another Apply on another image"
+
+
+def test_the_console_gives_what_the_panel_gives(panel, scene):
+    from XTLSegment import XTLSegmentLogic
+
+    both(panel)
+    compare(panel)
+    on_panel = panel.widget.ui.historyTableView.mrmlTableNode()
+    pairs = [(slicer.util.getNode(f"lesions {n}"), slicer.util.getNode(f"MR {n}")) for n in ("first", "later")]
+    nodes = XTLSegmentLogic().compare(pairs)
+    for column in ("id", "volume_1", "volume_2", "R"):
+        values = [slicer.util.arrayFromTableColumn(table, column).tolist() for table in (nodes.table, on_panel)]
+        assert values[0] == values[1]
+    with pytest.raises(InputError, match="two or more"):
+        XTLSegmentLogic().compare(pairs[:1])
+    with pytest.raises(InputError, match="has no image beside it"):
+        XTLSegmentLogic().compare([(pairs[1][0], None), pairs[0]], register=False)
+
+
+def test_three_time_points_have_a_column_each(panel, scene):
+    both(panel)
+    from XTLLib.scene.nodes import label_to_node
+
+    copy = slicer.util.getNode("lesions first")
+    again = label_to_node(
+        Volume(slicer.util.arrayFromVolume(copy).copy(), _grid(copy), "again"), "lesions again", scene
+    )
+    choose(panel, again.GetName(), "MR first")
+    compare(panel)
+    table = panel.widget.ui.historyTableView.mrmlTableNode()
+    first, last = (slicer.util.arrayFromTableColumn(table, f"volume_{n}") for n in (1, 3))
+    assert first.tolist() == last.tolist()
+    assert "MR first (1)" in panel.widget.ui.compareLabel.text
+
+
+def _grid(node) -> Grid:
+    from XTLLib.scene.nodes import grid_of_node
+
+    return grid_of_node(node)

@@ -33,7 +33,8 @@ class Live:
         result = segmentation_result(on, self.map)
         self.reference = add_case(result.case, scene).reference
         self.nodes = add_segmentation(result, scene, self.reference)
-        self.parameters = SimpleNamespace(threshold=threshold, minimumVolume=0.0, edits="", lesion=0)
+        self.parameters = SimpleNamespace(threshold=threshold, minimumVolume=0.0, edits="", lesion=0, tissue=None)
+        self.parameters.uncertainty = None
         self.bind(self.nodes)
         self.lesions = InteractiveLesions(self._count)
         self.lesions.attach(self.parameters)

@@ -239,7 +239,7 @@ CONNECTS = {
 
 
 # What the user did rather than chose: it is kept with the scene, and shown in other ways than by an input.
-KEPT_WITHOUT_WIDGET = {"XTLSegment": {"edits", "lesion"}}
+KEPT_WITHOUT_WIDGET = {"XTLSegment": {"edits", "lesion", "brainMethod"}}
 
 
 def kind_of(annotation: str) -> str:
@@ -286,6 +286,7 @@ def test_every_widget_that_the_code_uses_is_in_the_panel(module):
     files = [PROJECT / module / f"{module}.py", LIBRARY / "scene" / "panel.py"]
     if module == "XTLSegment":
         files += [LIBRARY / "scene" / name for name in ("segment_panel.py", "lesion_section.py")]
+        files += [LIBRARY / "scene" / name for name in ("advanced_section.py", "longitudinal_section.py")]
     used = {}
     for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -17,6 +17,7 @@ from ..inference.edits import Edit, EditList, edits_from_json, edits_to_json
 from ..inference.lesions import LesionFinder, Regions
 from ..inference.replay import apply_edits, lesion_to_add, lesion_to_remove
 from .highlight import hide_highlight, highlight
+from .lesion_measures import LesionMeasures
 from .nodes import grid_of_node
 from .observe import SegmentObserver
 from .refresh import ResultNodes
@@ -30,17 +31,18 @@ class InteractiveLesions:
 
     Parameters
     ----------
-    on_drawn : called, often several times in a row, when somebody may have drawn in the segment; the owner
-        calls :meth:`take_in` a moment after the last call.
+    on_drawn : called, often several times in a row, when somebody may have drawn in the segment, or the lesions
+        changed; the owner calls :meth:`take_in` and :meth:`locate` a moment after the last call.
     """
 
     def __init__(self, on_drawn: Callable[[], None]) -> None:
         self._observer = SegmentObserver(on_drawn)
+        self._on_drawn = on_drawn
         self._parameters: Any = None
         self._forget()
 
     def attach(self, parameters: Any) -> None:
-        """Serve this parameter node: ``threshold``, ``minimumVolume``, ``edits``, ``lesion`` and the four outputs."""
+        """Serve this parameter node: its settings, edits, chosen lesion, tissue segmentation and outputs."""
         self._parameters = parameters
         self._forget()
         self._nodes_now()
@@ -96,12 +98,32 @@ class InteractiveLesions:
             return False
         self.take_in()
         self._wanted = self._wish()
-        before, (threshold, minimum, _) = self._shown(), self._wanted
-        regions = self._regions(threshold, minimum, self._edits())
+        before, (threshold, minimum, *_) = self._shown(), self._wanted
+        regions = self._measured(self._regions(threshold, minimum, self._edits()))
         nodes.show(regions, threshold, minimum)
         nodes.segmentation.SetAttribute(EDITS, self._parameters.edits)
         self._known = regions
         self._follow_chosen(before)
+        self._ask_for_locations()
+        return True
+
+    def locate(self) -> bool:
+        """Find out where the lesions lie, where a tissue segmentation is chosen; False when that is known.
+
+        Up to a second, therefore not part of :meth:`refresh`. Raises InputError for one that cannot be used.
+        """
+        nodes = self._nodes_now()
+        if nodes is None or not self._measures.is_due(self._shown(), self._parameters.tissue):
+            return False
+        try:
+            self._known = self._measures.located(
+                self._shown(), self._finder().probability.grid, self._parameters.tissue
+            )
+        except InputError:
+            self._known = self._measured(self._shown())
+            raise
+        finally:
+            nodes.show_table(self._known)
         return True
 
     def hold(self) -> None:
@@ -128,10 +150,11 @@ class InteractiveLesions:
         added = np.setdiff1d(drawn, base, assume_unique=True)
         removed = np.setdiff1d(base, drawn, assume_unique=True)
         is_drawn = added.size + removed.size > 0
-        self._known = self._finder().measure(drawn)
+        self._known = self._measured(self._finder().measure(drawn))
         nodes.show(self._known, *self._settings(), with_segment=False)
         self._keep(edits.with_paint(Edit("paint", added=added, removed=removed) if is_drawn else None))
         self._follow_chosen(before)
+        self._ask_for_locations()
         return True
 
     def add_at(self, ras: Sequence[float]) -> None:
@@ -183,7 +206,7 @@ class InteractiveLesions:
         """Store edits that the nodes show already."""
         text = self._as_text(edits)
         self._nodes.segmentation.SetAttribute(EDITS, text)
-        self._wanted = (*self._wish()[:2], text)
+        self._wanted = (*self._wish()[:2], text, *self._wish()[3:])
         if self._parameters.edits != text:
             self._parameters.edits = text
 
@@ -206,9 +229,9 @@ class InteractiveLesions:
         else:
             hide_highlight(nodes.probability.GetScene())
 
-    def _wish(self) -> tuple[float, float, str]:
+    def _wish(self) -> tuple[float, float, str, Any]:
         parameters = self._parameters
-        return parameters.threshold, parameters.minimumVolume, parameters.edits
+        return parameters.threshold, parameters.minimumVolume, parameters.edits, parameters.tissue
 
     def _settings(self) -> tuple[float, float]:
         """Threshold and minimum volume of what the nodes show."""
@@ -228,8 +251,15 @@ class InteractiveLesions:
 
     def _shown(self) -> Regions:
         if self._known is None:
-            self._known = self._regions(*self._settings(), self._edits())
+            self._known = self._measured(self._regions(*self._settings(), self._edits()))
         return self._known
+
+    def _measured(self, regions: Regions) -> Regions:
+        return self._measures.of(regions, self._nodes, self._parameters.uncertainty, self._parameters.tissue)
+
+    def _ask_for_locations(self) -> None:
+        if self._measures.is_due(self._known, self._parameters.tissue):
+            self._on_drawn()
 
     def _regions(self, threshold: float, minimum_volume_mm3: float, edits: EditList) -> Regions:
         finder = self._finder()
@@ -253,7 +283,7 @@ class InteractiveLesions:
             self._observer.watch(None)
             return None
         if self._nodes is None or self._nodes.all() != four:
-            self._nodes, self._known = ResultNodes(*four), None
+            self._nodes, self._known, self._measures = ResultNodes(*four), None, LesionMeasures()
             stored = four[0].GetAttribute(EDITS)
             if with_edits and stored is not None and stored != self._parameters.edits:
                 self._parameters.edits = stored  # another result was chosen: its own edits
@@ -266,7 +296,8 @@ class InteractiveLesions:
         self._known: Regions | None = None
         self._found: tuple[tuple, LesionFinder] | None = None
         self._read: tuple[str, EditList] | None = None
-        self._wanted: tuple[float, float, str] | None = None
+        self._wanted: tuple[float, float, str, Any] | None = None
+        self._measures = LesionMeasures()
 
 
 def _nodes_of(parameters: Any) -> tuple | None:

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InputError
 from .clicks import ClickTool
 from .interactive import InteractiveLesions
+from .surfaces import hide_in_3d, is_shown_in_3d, show_in_3d
 
 
 class LesionSection:
@@ -29,11 +30,13 @@ class LesionSection:
         self._tool = ClickTool(self._clicked, self.stop_clicks)
         self._mode = ""
         self._scene: Any = None
+        self._parameters: Any = None
+        self._in_3d: tuple[Any, bool] = (None, False)  # what was done last: the segmentation, and whether shown
         self.lesions = InteractiveLesions(on_drawn)
 
     def attach(self, parameters: Any, scene: Any) -> None:
         """Serve this parameter node."""
-        self._scene = scene
+        self._scene, self._parameters, self._in_3d = scene, parameters, (None, False)
         self.lesions.attach(parameters)
         self._try(self.lesions.take_in)  # what was drawn while nobody looked
         self._try(self.lesions.show_chosen)
@@ -42,7 +45,8 @@ class LesionSection:
         """Let go of the scene."""
         self.stop_clicks()
         self.lesions.release()
-        self._scene = None
+        self._scene = self._parameters = None
+        self._in_3d = (None, False)
 
     def update(self, bundle: Any) -> None:
         """Show what the parameters say, and what can be done.
@@ -55,7 +59,8 @@ class LesionSection:
         if bundle is not None and bundle.name != self.lesions.bundle_name:
             self.lesions.hold()
         else:
-            self._try(self.lesions.refresh)
+            self._try(self._refresh)
+        self._follow_3d()
         is_live = self.lesions.is_live
         for button in self._buttons.values():
             button.enabled = is_live
@@ -67,6 +72,11 @@ class LesionSection:
         """Follow what was drawn in the Segment Editor."""
         self._try(self.lesions.take_in)
         self._show_history()
+
+    def settle(self) -> None:
+        """Nothing was moved or drawn for a moment: follow what was drawn, and find out where the lesions lie."""
+        self.take_in()
+        self._try(self.lesions.locate)
 
     def row_chosen(self, current: Any, previous: Any = None) -> None:
         """A row of the table became the current one (a QModelIndex, as the view shows it, sorted or not)."""
@@ -113,6 +123,8 @@ class LesionSection:
     def begin(self) -> None:
         """A new result has come."""
         self.lesions.begin()
+        self._in_3d = (None, False)
+        self._follow_3d()
         self._ui.tableView.resizeColumnsToContents()
 
     @property
@@ -136,6 +148,23 @@ class LesionSection:
             return ""
         volume_ml = sum(lesion.volume_mm3 for lesion in lesions) / 1000
         return _("{count} lesions, {volume:.2f} ml together").format(count=len(lesions), volume=volume_ml)
+
+    def _refresh(self) -> None:
+        if self.lesions.refresh():
+            self._in_3d = (None, self._in_3d[1])  # of lesions that are others now
+
+    def _follow_3d(self) -> None:
+        """Show the lesions in 3D when that is asked for, and again after they changed; hide what was shown."""
+        if not self.lesions.is_live:
+            return
+        segmentation, wanted = self._parameters.segmentation, self._parameters.show3d
+        if self._in_3d == (segmentation, wanted):
+            return
+        if wanted and not is_shown_in_3d(segmentation):
+            show_in_3d(segmentation)
+        elif not wanted and self._in_3d[1]:
+            hide_in_3d(segmentation)
+        self._in_3d = (segmentation, wanted)
 
     def _show_history(self) -> None:
         self._ui.summaryLabel.text = self.summary

@@ -54,12 +54,16 @@ class ResultNodes:
                 _stand_with(self.segmentation, self.probability)
                 fill_segment(self.segmentation, mask_image(regions.voxels, grid))
                 self.remember_segment()
-            fill_table(self.table, table_columns(lesion_columns(regions.lesions), regions.lesions))
+            self.show_table(regions)
             bundle = self.probability.GetAttribute("XTL.Bundle") or ""
             for node in (self.segmentation, self.label, self.table):
                 describe_shown(node, bundle, threshold, minimum_volume_mm3)
         finally:
             scene.EndState(state)
+
+    def show_table(self, regions: Regions) -> None:
+        """Put these lesions into the table."""
+        fill_table(self.table, table_columns(lesion_columns(regions.lesions), regions.lesions))
 
     def remember_segment(self) -> None:
         """Take the segment as it is for known: see :attr:`is_segment_changed`."""
@@ -78,7 +82,7 @@ class ResultNodes:
         segment = self.segmentation.GetSegmentation().GetSegment(SEGMENT_ID)
         if segment is None:
             return None
-        return _voxels_on(self.grid, self.segmentation, segment, self.probability)
+        return voxels_on(self.grid, self.segmentation, segment, self.probability)
 
     def _segment_state(self) -> tuple[int, int] | None:
         image = _labelmap(self.segmentation.GetSegmentation().GetSegment(SEGMENT_ID))
@@ -126,8 +130,14 @@ def _labelmap(segment: Any) -> Any:
     return None if segment is None else segment.GetRepresentation(name)
 
 
-def _voxels_on(grid: Grid, segmentation: Any, segment: Any, probability: Any) -> np.ndarray:
-    """The voxels of a segment on the grid of the probability map: as they are, or resampled from elsewhere."""
+def voxels_on(grid: Grid, segmentation: Any, segment: Any, volume: Any) -> np.ndarray:
+    """The voxels (flat indices) of a segment on the grid of a volume: as they are, or resampled from elsewhere.
+
+    Parameters
+    ----------
+    grid : of the volume, in its own coordinates. segmentation : the node that holds the segment.
+    volume : the volume node; each of the two nodes may stand under a linear transform.
+    """
     import vtk
     from vtk.util import numpy_support
 
@@ -141,11 +151,11 @@ def _voxels_on(grid: Grid, segmentation: Any, segment: Any, probability: Any) ->
     shape = np.array(image.GetDimensions()[::-1])
     part = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
     part = part == segment.GetLabelValue()
-    same_frame = segmentation.GetTransformNodeID() == probability.GetTransformNodeID()
+    same_frame = segmentation.GetTransformNodeID() == volume.GetTransformNodeID()
     if not (same_frame and Grid(grid.shape, affine).matches(grid)):
         affine = world_matrix(segmentation) @ affine
         affine[:3, 3] += affine[:3, :3] @ first[::-1]
-        moved = resample(Volume(part, Grid(shape, affine), "the segment"), grid_of_node(probability), "nearest")
+        moved = resample(Volume(part, Grid(shape, affine), "the segment"), grid_of_node(volume), "nearest")
         return np.flatnonzero(moved.array)
     low = np.maximum(-first, 0)
     high = np.minimum(np.array(grid.shape) - first, shape)

@@ -12,14 +12,16 @@ from typing import Any, Protocol
 
 from ..errors import Cancelled, XTLError
 from .adapt_section import AdaptSection, MakeProcess
+from .advanced_section import AdvancedSection, around_of, options_of
 from .bundle_settings import BundleSettings
 from .choices import BundleReader, describe_bundle, missing_choice
 from .lesion_section import LesionSection
+from .longitudinal_section import LongitudinalSection
 from .packages import ensure_packages
 from .panel import PanelRun
 from .worker_run import OUTPUTS, BackgroundSegmentation
 
-_SECTIONS = ("inputsCollapsibleButton", "settingsCollapsibleButton", "outputsCollapsibleButton")
+_SECTIONS = tuple(f"{name}CollapsibleButton" for name in ("inputs", "settings", "advanced", "outputs"))
 
 
 class Timer(Protocol):
@@ -62,6 +64,8 @@ class SegmentPanel:
         self._bundles, self._settings = BundleReader("segmentation"), BundleSettings()
         self.run = PanelRun(ui, _SECTIONS, lambda: None, self.update)
         self.section = LesionSection(ui, drawn_timer.start, self.say)
+        self.advanced = AdvancedSection(ui)
+        self.over_time = LongitudinalSection(ui, show_error)
         self._adapt = AdaptSection(ui, show_error, make_adaptation)
         self._background = background or BackgroundSegmentation()
         self._parameters: Any = None
@@ -74,6 +78,7 @@ class SegmentPanel:
         self._settings.forget()
         self._parameters = parameters
         self.section.attach(parameters, self._scene)
+        self.over_time.attach(parameters, self._scene)
 
     def leave(self) -> None:
         """Another module is shown: clicks are no longer ours, the Segment Editor is still followed."""
@@ -85,6 +90,8 @@ class SegmentPanel:
         self.cancel()
         self._message = ""
         self.section.release()
+        self.advanced.release()
+        self.over_time.release()
         self._parameters = None
 
     def close(self) -> None:
@@ -92,6 +99,7 @@ class SegmentPanel:
         self._run_timer.stop()
         self.release()
         self._adapt.close()
+        self.over_time.close()
         self._background.close()
 
     def say(self, message: str) -> None:
@@ -106,12 +114,15 @@ class SegmentPanel:
         by_user : something was chosen: what was said of the last run is out of date.
         """
         ui, parameters = self._ui, self._parameters
+        if parameters is not None:
+            self.over_time.update()
         if self.run.is_running or parameters is None:
             return
         if by_user:
             self._message = ""
         bundle, problem = self._bundles.read(parameters.bundle)
         self._settings.follow(parameters, bundle)
+        self.advanced.update(parameters)
         self.section.update(bundle)
         missing = problem or missing_choice(bundle, self._volumes())
         ui.bundleLabel.text = describe_bundle(bundle)
@@ -163,7 +174,8 @@ class SegmentPanel:
             self._adapt.tick()
             if not self._adapt.is_running:
                 self.update()
-        if not (self._background.is_active or self._adapt.is_running):
+        self.over_time.tick()
+        if not (self._background.is_active or self._adapt.is_running or self.over_time.is_running):
             self._run_timer.stop()
 
     def adapt(self) -> None:
@@ -184,10 +196,15 @@ class SegmentPanel:
         if bundle is not None and self._parameters is not None:
             self._parameters.bundle = bundle
 
+    def compare(self) -> None:
+        """Compare the time points; while that runs, cancel it."""
+        if self.over_time.compare():
+            self._run_timer.start()
+
     def take_in(self) -> None:
-        """Follow what was drawn in the Segment Editor."""
+        """Nothing was moved or drawn for a moment: follow what was."""
         if not self.run.is_running:
-            self.section.take_in()
+            self.section.settle()
 
     def _volumes(self) -> dict[str, Any]:
         return {channel: getattr(self._parameters, name) for channel, name in self._channels.items()}
@@ -200,14 +217,12 @@ class SegmentPanel:
         return ""
 
     def _start(self, parameters: Any) -> None:
-        own = parameters.useBundleSettings
         self._background.start(
             self._volumes(),
             parameters.bundle,
             {name: getattr(parameters, name) for name in OUTPUTS},
-            register=parameters.register,
-            threshold=None if own else parameters.threshold,
-            minimum_volume_mm3=None if own else parameters.minimumVolume,
+            around_of(parameters),
+            **options_of(parameters),
         )
 
     def _finish(self) -> None:
@@ -229,8 +244,10 @@ class SegmentPanel:
         modifying = parameters.StartModify()
         parameters.segmentation, parameters.labelMap = nodes.segmentation, nodes.label
         parameters.probability, parameters.table = nodes.probability, nodes.table
+        parameters.uncertainty = nodes.uncertainty
         parameters.EndModify(modifying)
         self.section.begin()
+        self.over_time.result_came(nodes.segmentation, parameters.flair)
 
     @contextmanager
     def _errors_shown(self, title: str) -> Iterator[None]:

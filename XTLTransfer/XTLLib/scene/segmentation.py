@@ -40,6 +40,8 @@ class SegmentationNodes:
     probability : vtkMRMLScalarVolumeNode, 0 to 1.
     table : vtkMRMLTableNode, one row a lesion: the columns of lesions.tsv.
     colors : vtkMRMLColorTableNode of the label map.
+    uncertainty : vtkMRMLScalarVolumeNode, SD of the probability; None where the result has none.
+    brain : vtkMRMLLabelMapVolumeNode of a brain mask that was made for the result; else None.
     """
 
     segmentation: Any
@@ -47,6 +49,8 @@ class SegmentationNodes:
     probability: Any
     table: Any
     colors: Any
+    uncertainty: Any = None
+    brain: Any = None
 
 
 def add_segmentation(

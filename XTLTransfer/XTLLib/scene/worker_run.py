@@ -4,24 +4,53 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..data.case import Case
-from ..errors import Cancelled, XTLError
+from ..errors import Cancelled, InputError, XTLError
+from ..inference.location import with_locations
 from ..inference.results import SegmentationResult
 from ..progress import ProgressEvent
+from .brain_extraction import extract_brain
+from .change import check_output, one_change
 from .choices import bundle_for
-from .nodes import case_from_nodes
-from .segmentation import SegmentationNodes, add_segmentation
+from .hierarchy import place_beside
+from .nodes import case_from_nodes, label_to_node, volume_from_node, volume_to_node
+from .segmentation import PROBABILITY_ROLE, SegmentationNodes, add_segmentation, describe
 from .transforms import add_transforms
 
-OUTPUTS = ("segmentation", "labelMap", "probability", "table")
+OUTPUTS = ("segmentation", "labelMap", "probability", "table", "uncertainty")
+BUILT_IN = "built-in"  # brain method
+_BRAIN_ROLE = "XTL.Brain"  # of a probability map: the brain mask that was made for it
+_ON_T1 = "SwissSkullStripper"  # wants T1; other modules take the reference
 
 
-def case_for(bundle: Any, channels: Mapping[str, Any]) -> tuple[Case, dict[str, Any]]:
+@dataclass(frozen=True)
+class Around:
+    """What is known, or to be found out, around the lesions.
+
+    Attributes
+    ----------
+    brain : volume or label map node of a brain mask, above 0 inside: lesions are reported within it only.
+    brain_method : without a mask: "" does without, "built-in" makes one by data.brain_mask, and the name of an
+        installed module (brain_extraction.brain_modules) by that, here and now.
+    tissue : volume or label map node of a tissue segmentation with FreeSurfer's labels: lesions get locations.
+    """
+
+    brain: Any = None
+    brain_method: str = ""
+    tissue: Any = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of inference.segment.segment_case."""
+        return {"brain_mask": "auto" if self.brain is None and self.brain_method == BUILT_IN else "given"}
+
+
+def case_for(bundle: Any, channels: Mapping[str, Any], around: Around | None = None) -> tuple[Case, dict[str, Any]]:
     """The case that a bundle takes, and the volume nodes that it is made of, by channel.
 
     Parameters
@@ -29,36 +58,89 @@ def case_for(bundle: Any, channels: Mapping[str, Any]) -> tuple[Case, dict[str, 
     bundle : bundle.load.Bundle. channels : channel -> volume node; those that the bundle does not use are left
         alone, and those that it can do without may be missing or None.
 
-    Raises InputError naming the node that is missing or cannot be used.
+    Raises
+    ------
+    InputError : names the node that is missing or cannot be used.
+    MissingPackageError, XTLError : the module for the brain mask is missing or failed.
     """
+    around = around or Around()
     optional = bundle.preparation.optional
     used = {name: channels.get(name) for name in bundle.channels}
-    case = case_from_nodes(used, bundle.reference, optional=optional)
-    return case, {name: node for name, node in used.items() if node is not None}
+    case = case_from_nodes(used, bundle.reference, optional=optional, brain_node=around.brain)
+    used = {name: node for name, node in used.items() if node is not None}
+    if around.brain is None and around.brain_method not in ("", BUILT_IN):
+        on = "T1" if around.brain_method == _ON_T1 and "T1" in used else bundle.reference
+        case = replace(case, brain=extract_brain(used[on], around.brain_method))
+    return case, used
+
+
+def located(result: SegmentationResult, tissue: Any) -> SegmentationResult:
+    """The result with a location for each lesion. Raises InputError for a tissue segmentation that cannot be used."""
+    return with_locations(result, volume_from_node(tissue, "the tissue segmentation"))
 
 
 def add_result(
-    result: SegmentationResult, scene: Any, channels: Mapping[str, Any], outputs: Mapping[str, Any]
+    result: SegmentationResult,
+    scene: Any,
+    channels: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    around: Around | None = None,
 ) -> SegmentationNodes:
-    """Put a result into the scene, with the transforms of its registrations.
+    """Put a result into the scene, with its uncertainty map, a brain mask made for it, and its registrations.
 
     Parameters
     ----------
     channels : of :func:`case_for`; those that are still in the scene.
-    outputs : segmentation, labelMap, probability, table -> node; None or absent makes a new one.
+    outputs : segmentation, labelMap, probability, table, uncertainty -> node; None or absent makes a new one.
     """
-    nodes = add_segmentation(
-        result,
-        scene,
-        channels.get(result.case.reference),
-        outputs.get("labelMap"),
-        outputs.get("segmentation"),
-        outputs.get("probability"),
-        outputs.get("table"),
-    )
-    if result.transforms:
-        add_transforms(result, channels, scene)
+    reference = channels.get(result.case.reference)
+    check_output(outputs.get("uncertainty"), "vtkMRMLScalarVolumeNode")
+    with one_change(scene):
+        nodes = add_segmentation(
+            result,
+            scene,
+            reference,
+            outputs.get("labelMap"),
+            outputs.get("segmentation"),
+            outputs.get("probability"),
+            outputs.get("table"),
+        )
+        nodes = replace(
+            nodes,
+            uncertainty=_add_uncertainty(result, scene, reference, nodes.probability, outputs.get("uncertainty")),
+            brain=_add_brain(result, scene, reference, nodes.probability, around or Around()),
+        )
+        if result.location_rule:
+            nodes.table.SetAttribute("XTL.LocationRule", result.location_rule)
+        else:
+            nodes.table.RemoveAttribute("XTL.LocationRule")
+        if result.transforms:
+            add_transforms(result, channels, scene)
     return nodes
+
+
+def _add_uncertainty(result: SegmentationResult, scene: Any, reference: Any, probability: Any, node: Any) -> Any:
+    if result.uncertainty is None:
+        return None
+    name = f"{'' if reference is None else reference.GetName() + ' '}MS lesion uncertainty"
+    node = volume_to_node(result.uncertainty, name, scene, node, share=True)
+    describe(node, result.bundle_name, "SD of the probability over mirrored views")
+    node.SetNodeReferenceID(PROBABILITY_ROLE, probability.GetID())
+    place_beside(scene, [node], reference)
+    return node
+
+
+def _add_brain(result: SegmentationResult, scene: Any, reference: Any, probability: Any, around: Around) -> Any:
+    """A brain mask that nobody has seen yet is shown: it has to be looked at."""
+    if result.case.brain is None or around.brain is not None:
+        probability.SetNodeReferenceID(_BRAIN_ROLE, None)
+        return None
+    name = f"{'' if reference is None else reference.GetName() + ' '}brain mask"
+    node = label_to_node(result.case.brain, name, scene, probability.GetNodeReference(_BRAIN_ROLE))
+    describe(node, result.bundle_name, f"brain mask, {around.brain_method}")
+    probability.SetNodeReferenceID(_BRAIN_ROLE, node.GetID())
+    place_beside(scene, [node], reference)
+    return node
 
 
 class JobLike(Protocol):
@@ -119,6 +201,7 @@ class BackgroundSegmentation:
         self._is_cancelled = False
         self._outputs: dict[str, Any] = {}
         self._channels: dict[str, Any] = {}
+        self._around = Around()
 
     @property
     def is_running(self) -> bool:
@@ -137,7 +220,12 @@ class BackgroundSegmentation:
             self._warmed = self._to_warm = path
 
     def start(
-        self, channels: Mapping[str, Any], bundle: str | os.PathLike, outputs: Mapping[str, Any], **options: Any
+        self,
+        channels: Mapping[str, Any],
+        bundle: str | os.PathLike,
+        outputs: Mapping[str, Any],
+        around: Around | None = None,
+        **options: Any,
     ) -> None:
         """Read the volumes from the scene and send them to the worker.
 
@@ -150,11 +238,12 @@ class BackgroundSegmentation:
         ------
         XTLError : a volume that cannot be used, or no room to hand it over; the scene is as it was.
         """
-        case, self._channels = case_for(bundle_for("segmentation", bundle), channels)
+        self._around = around or Around()
+        case, self._channels = case_for(bundle_for("segmentation", bundle), channels, self._around)
         self._outputs = {name: node for name in OUTPUTS if (node := outputs.get(name)) is not None}
         self._job, self._failure, self._is_cancelled = None, None, False
         self._to_warm = None
-        self._waiting = (case, Path(bundle), options)
+        self._waiting = (case, Path(bundle), {**self._around.options, **options})
         if self._warming is None:
             self._submit()
             if self._failure is not None:
@@ -202,8 +291,22 @@ class BackgroundSegmentation:
         channels = {name: node for name, node in self._channels.items() if node.GetScene() is scene}
         outputs = {role: node for role, node in self._outputs.items() if node.GetScene() is scene}
         gone = [node.GetName() for name, node in self._channels.items() if name not in channels]
-        nodes = add_result(result, scene, channels, outputs)
+        result, tissue_gone = self._located(result, scene)
+        gone += tissue_gone
+        nodes = add_result(result, scene, channels, outputs, self._around)
         return Finished(nodes, (*result.notes, *_scene_notes(gone, len(self._outputs) - len(outputs))))
+
+    def _located(self, result: SegmentationResult, scene: Any) -> tuple[SegmentationResult, list[str]]:
+        """With locations, where they can be had: the lesions are worth keeping without them."""
+        tissue = self._around.tissue
+        if tissue is None:
+            return result, []
+        if tissue.GetScene() is not scene:
+            return result, [tissue.GetName()]
+        try:
+            return located(result, tissue), []
+        except InputError as error:
+            return replace(result, notes=(*result.notes, str(error))), []
 
     @property
     def details(self) -> tuple[str, ...]:
@@ -212,7 +315,7 @@ class BackgroundSegmentation:
 
     def forget(self) -> None:
         """Let go of the volumes and nodes of the last run."""
-        self._job, self._outputs, self._channels = None, {}, {}
+        self._job, self._outputs, self._channels, self._around = None, {}, {}, Around()
 
     def close(self) -> None:
         """End the worker and remove its files, whatever it does."""

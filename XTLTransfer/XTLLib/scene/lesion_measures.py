@@ -1,0 +1,118 @@
+"""Uncertainty and location of the lesions that a slider finds.
+
+The uncertainty is read off its map at once. A location takes up to a second, more than a slider may wait: lesions
+keep the one of the place they lie at until :meth:`LesionMeasures.located` is called, when the slider rests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..data.geometry import Grid
+from ..data.volume import Volume
+from ..errors import InputError
+from ..inference.lesions import Regions
+from ..inference.location import LOCATIONS, locate
+from ..inference.measures import regions_with_uncertainty
+from .nodes import volume_from_node
+from .refresh import ResultNodes
+from .segmentation import PROBABILITY_ROLE
+from .session import import_slicer
+
+_NOT_YET = "..."
+_NAMES = (_NOT_YET, *LOCATIONS)  # a location's code is its place
+
+
+class LesionMeasures:
+    """Measures of the lesions of one result."""
+
+    def __init__(self) -> None:
+        self._places: np.ndarray | None = None  # int8, flat: the code of the lesion that was located there
+        self._located: np.ndarray | None = None  # voxels of the lesions that were located last
+        self._tissue: tuple | None = None  # what they were located with
+        self._failed: tuple | None = None
+
+    def of(self, regions: Regions, nodes: ResultNodes, uncertainty: Any, tissue: Any) -> Regions:
+        """The regions with what is known of them now.
+
+        Parameters
+        ----------
+        uncertainty : volume node or None; one that is not of the result's probability map is left alone.
+        tissue : volume node of a tissue segmentation, or None for no locations.
+        """
+        regions = regions_with_uncertainty(regions, _map_of(nodes, uncertainty))
+        names = [""] * len(regions.lesions)
+        if tissue is not None and self._failed != _key(tissue):
+            names = [_NAMES[code] for code in self._codes(regions, nodes, tissue)]
+        lesions = tuple(
+            lesion if lesion.location == name else replace(lesion, location=name)
+            for lesion, name in zip(regions.lesions, names)
+        )
+        return replace(regions, lesions=lesions)
+
+    def is_due(self, regions: Regions, tissue: Any) -> bool:
+        """Whether :meth:`located` has something to do."""
+        if tissue is None or _key(tissue) == self._failed:
+            return False
+        known = self._located is not None and np.array_equal(self._located, regions.voxels)
+        return not known or self._tissue != _key(tissue)
+
+    def located(self, regions: Regions, grid: Grid, tissue: Any) -> Regions:
+        """The regions with their locations; ``grid`` is the map's, in world coordinates.
+
+        Raises InputError for a tissue segmentation that cannot be used; it is not asked again until it changes.
+        """
+        label = np.zeros(grid.shape, np.int32)
+        label.reshape(-1)[regions.voxels] = regions.identifier
+        try:
+            found = locate(Volume(label, grid, "lesions"), volume_from_node(tissue, "the tissue segmentation"))
+        except InputError:
+            self._failed = _key(tissue)
+            raise
+        codes = np.array([0, *(_NAMES.index(found[lesion.identifier]) for lesion in regions.lesions)], np.int8)
+        self._places = codes[label].reshape(-1)
+        self._located, self._tissue, self._failed = regions.voxels, _key(tissue), None
+        lesions = tuple(replace(lesion, location=found[lesion.identifier]) for lesion in regions.lesions)
+        return replace(regions, lesions=lesions)
+
+    def _codes(self, regions: Regions, nodes: ResultNodes, tissue: Any) -> list[int]:
+        if self._places is None:
+            self._places = _places_shown(nodes)
+            if self._places.any():  # a result that came with locations, or from a file
+                self._located, self._tissue = np.flatnonzero(self._places), _key(tissue)
+                if np.array_equal(self._located, np.sort(regions.voxels)):
+                    self._located = regions.voxels
+        if self._tissue != _key(tissue) or not regions.lesions:
+            return [0] * len(regions.lesions)
+        starts = np.searchsorted(regions.identifier, [lesion.identifier for lesion in regions.lesions])
+        return np.maximum.reduceat(self._places[regions.voxels], starts).tolist()
+
+
+def _map_of(nodes: ResultNodes, uncertainty: Any) -> Volume | None:
+    if uncertainty is None or uncertainty.GetNodeReference(PROBABILITY_ROLE) is not nodes.probability:
+        return None
+    image = uncertainty.GetImageData()
+    if image is None or image.GetDimensions()[::-1] != nodes.grid.shape:
+        return None
+    return Volume(import_slicer().util.arrayFromVolume(uncertainty), nodes.grid, uncertainty.GetName())
+
+
+def _places_shown(nodes: ResultNodes) -> np.ndarray:
+    """The codes that the table has, where its lesions lie in the label map."""
+    table, label = nodes.table.GetTable(), import_slicer().util.arrayFromVolume(nodes.label).reshape(-1)
+    names, identifiers = table.GetColumnByName("location"), table.GetColumnByName("id")
+    codes = np.zeros(int(label.max(initial=0)) + 1, np.int8)
+    if names is not None and identifiers is not None:
+        for row in range(table.GetNumberOfRows()):
+            name, value = names.GetValue(row), int(identifiers.GetTuple1(row))
+            if name in _NAMES and value < codes.size:
+                codes[value] = _NAMES.index(name)
+    return codes[label]
+
+
+def _key(tissue: Any) -> tuple:
+    image = tissue.GetImageData()
+    return tissue.GetID(), 0 if image is None else image.GetMTime()
