@@ -289,8 +289,9 @@ def test_a_better_model_is_not_replaced_by_a_worse_one_unless_it_is_told_to(lear
         adapt(good, [case(seed=3)], good, settings=ruinous, force=False)
     assert adapt(good, [case(seed=3)], good, settings=ruinous, force=False, overwrite=True).refused
     assert files_of(good) == before
-    assert not adapt(good, [case(seed=3)], tmp_path / "out", settings=ruinous).refused
-    assert (tmp_path / "out").is_dir()
+    forced = adapt(good, [case(seed=3)], tmp_path / "out", settings=ruinous)
+    assert not forced.refused and forced.bundle.is_dir()
+    assert any("by force" in note for note in forced.record.notes)
 
 
 # --- a new scanner ----------------------------------------------------------------------------------

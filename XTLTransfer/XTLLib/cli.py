@@ -113,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     study.add_argument("--out", type=Path, required=True)
     study.add_argument("--resume", action="store_true")
 
-    adapt = _add(commands, "adapt", _adapt, "adapt a segmentation bundle to corrected cases, of another scanner say")
+    adapt = _add(commands, "adapt", _adapt, "let a segmentation bundle learn from corrected cases of a new scanner")
     add_adapt_options(adapt)
 
     models = _add(commands, "models", None, "the model library")  # each of its actions has its command

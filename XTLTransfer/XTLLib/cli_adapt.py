@@ -53,7 +53,7 @@ def add_adapt_options(adapt: argparse.ArgumentParser) -> None:
         choices=PEFT_KINDS,
         help="what of the encoder learns beside the decoder (default: norm, its BatchNorm; none: all of it)",
     )
-    adapt.add_argument("--settings", type=Path, metavar="FILE.yaml", help="an adaptation's settings, see the README")
+    adapt.add_argument("--settings", type=Path, metavar="FILE.yaml", help="the keys of transfer/adaptation.py")
     adapt.add_argument("--seed", type=int)
     adapt.add_argument("--name", help="of the adapted bundle (default: the bundle's with -adapted)")
     adapt.add_argument("--force", action="store_true", help="write the adapted bundle even when it is no better")

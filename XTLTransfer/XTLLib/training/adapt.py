@@ -23,7 +23,7 @@ from ..inference.device import pick_device
 from ..networks.segmentation import SegmentationNetwork
 from ..progress import Progress
 from ..transfer.adaptation import Adaptation
-from ..transfer.provenance import StageRecord
+from ..transfer.provenance import StageRecord, today_utc
 from .adapt_cases import prepare_corrected
 from .adapt_measure import best_threshold, figures_of, predict_parts
 from .adapt_outcome import AdaptationOutcome, PartFigures
@@ -97,7 +97,7 @@ def adapt_bundle(
         one place only, so that nothing can be held out.
     Cancelled : as the progress says.
     """
-    began = time.monotonic()
+    began, started = time.monotonic(), today_utc()
     settings, progress = settings or Adaptation(), progress or Progress()
     out = Path(out).absolute()
     _require_free(out, overwrite)
@@ -126,7 +126,8 @@ def adapt_bundle(
     after = predict_parts(adapted, split.held_out, progress.part(middle, middle + 0.03), _HELD_OUT) if split else []
 
     figures_before, figures_after = trainer.figures(before), trainer.figures(after)
-    refused = split is not None and not force and not _is_better(figures_after, figures_before)
+    is_worse = split is not None and not _is_better(figures_after, figures_before)
+    refused = is_worse and not force
     # The threshold that suits a network of half a head need not suit the one of the whole head that takes its
     # place: on phantoms it cost up to 0.4 of Dice on other heads. That of the bundle is kept then.
     chooses = split is not None and not refused and (split.of_patients or not refits)
@@ -146,13 +147,13 @@ def adapt_bundle(
         source_before,
         source_after,
         time.monotonic() - began,
-        _notes(split, refits and not refused, not chain.stages),
+        _notes(split, is_worse and force, refits and not refused, not chain.stages),
     )
     record = None
     progress.report("Writing the bundle", 0.98)
     if not refused:
         data = data_record(cases, split, bundle.channels, data_name, data_licence)
-        record = stage_record(bundle, adapted, settings, data, trainer.source, outcome, fit, trainer.device)
+        record = stage_record(bundle, adapted, settings, data, trainer.source, outcome, fit, trainer.device, started)
         write_adapted(bundle, adapted.cpu(), chain.with_adaptation(record), outcome, name)
     with suppress(Cancelled):  # too late: what there was to do is done
         progress.report("Not adapted: no better than before" if refused else "Adapted", 1.0)
@@ -220,12 +221,16 @@ def _require_free(out: Path, overwrite: bool) -> None:
         raise InputError(f"the output folder {out} is in use", "Name a new one, or replace it with --replace")
 
 
-def _notes(split: Split | None, was_refitted: bool, is_unrecorded: bool) -> tuple[str, ...]:
+def _notes(split: Split | None, was_forced: bool, was_refitted: bool, is_unrecorded: bool) -> tuple[str, ...]:
     notes = []
     if split is None:
         notes.append("nothing could be held out: whether the model became better is not known")
     else:
         notes.append(f"held out: {split.words}; both held-out figures are at the threshold of the incoming model")
+    if was_forced:
+        notes.append(
+            "on the held-out part the adapted model is no better than the incoming one; it was written by force"
+        )
     if was_refitted:
         notes.append(
             "the weights learned from all corrected cases after the figures were taken of weights that had not seen "

@@ -21,7 +21,6 @@ from ..transfer.provenance import (
     device_words,
     hash_of,
     hash_of_weights,
-    today_utc,
     versions,
 )
 from .adapt_cases import content_hash
@@ -87,8 +86,9 @@ def stage_record(
     outcome: AdaptationOutcome,
     fit: Fit,
     device: torch.device,
+    started: str,
 ) -> StageRecord:
-    """The adaptation as a stage. ``fit`` is that of the weights that are written."""
+    """The adaptation as a stage. ``fit`` is that of the weights that are written, ``started`` the day (UTC)."""
     weights_in = hash_of_weights(bundle.network().state_dict())
     configuration: dict[str, Any] = settings.model_dump(mode="json")
     if source is not None:
@@ -114,7 +114,7 @@ def stage_record(
         device=device_words(device),
         versions=versions(),
         seconds=outcome.seconds,
-        started=today_utc(),
+        started=started,
         network=spec.to_dict(),
     )
 
