@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import slicer
 from host.reload import save_and_reload
+from lent_worker import Lent, wait
 
 
 @pytest.fixture(scope="module")
@@ -36,23 +35,6 @@ def expected(case, bundle):
     from XTLLib.inference.segment import segment_case
 
     return segment_case(case, load_bundle(bundle))
-
-
-class Lent:
-    """A worker that outlives the panels: its process is started once for many tests."""
-
-    def __init__(self, worker) -> None:
-        self._worker = worker
-
-    def __getattr__(self, name: str):
-        return getattr(self._worker, name)
-
-    def close(self) -> None:
-        """The panel lets go of it: what it does is stopped, the process stays."""
-        job = self._worker._job
-        if job is not None:
-            job.cancel()
-            wait(lambda: job.poll() is None or job.is_done)
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +63,6 @@ def own_panel(open_panel, scene, case):
 
     add_case(case, scene)
     return open_panel("XTLSegment")
-
-
-def wait(done: Callable[[], bool], limit_s: float = 90.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not done():
-        slicer.app.processEvents()
-        time.sleep(0.01)
-        assert time.monotonic() < deadline, "it took too long"
 
 
 def is_running(panel) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import slicer
 from host.reload import save_and_reload
+from lent_worker import Lent, wait
 from XTLLib.data.geometry import Grid
 from XTLLib.data.phantoms.brain import BrainPhantom
 from XTLLib.data.phantoms.fields import box_grid
@@ -26,14 +24,6 @@ def mask(*cubes: tuple[int, int, int, int]) -> Volume:
     for k, j, i, side in cubes:
         array[k : k + side, j : j + side, i : i + side] = 1
     return Volume(array, GRID, "mask")
-
-
-def wait(done: Callable[[], bool], limit_s: float = 90.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not done():
-        slicer.app.processEvents()
-        time.sleep(0.01)
-        assert time.monotonic() < deadline, "it took too long"
 
 
 @pytest.fixture(scope="module")
@@ -104,19 +94,7 @@ def panel(open_panel, scene, heads, worker, monkeypatch):
     from XTLLib.scene.segmentation import fill_segment, mask_image
     from XTLLib.scene.views import add_slice_views
 
-    class Lent:
-        """A worker that outlives the panel: the process is started once."""
-
-        def __getattr__(self, name: str):
-            return getattr(worker, name)
-
-        def close(self) -> None:
-            job = worker._job
-            if job is not None:
-                job.cancel()
-                wait(lambda: job.poll() is None or job.is_done)
-
-    monkeypatch.setattr("XTLLib.inference.client.InferenceWorker", Lent)
+    monkeypatch.setattr("XTLLib.inference.client.InferenceWorker", lambda: Lent(worker))
     first, later = heads
     images = [volume_to_node(point.image, f"MR {point.name}", scene) for point in heads]
     label_to_node(first.mask, "lesions first", scene)
