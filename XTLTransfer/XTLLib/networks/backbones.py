@@ -93,7 +93,12 @@ def build_backbone(name: str) -> Backbone:
 
 @torch.no_grad()
 def initialise(module: nn.Module) -> None:
-    """Random weights: He et al. 2015 (fan out, within a group) for convolutions, identity for BatchNorm."""
+    """Random weights: He et al. 2015 (fan out, within a group) for convolutions, identity for BatchNorm.
+
+    A module on the meta device, which has no values, is left alone: to draw none, torch loads its compiler.
+    """
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return
     for part in module.modules():
         if isinstance(part, (nn.Conv2d, nn.Conv3d, AcsConvolution)):
             fan_out = part.out_channels // part.groups * math.prod(part.weight.shape[2:])

@@ -223,7 +223,11 @@ def _skeleton(name: str) -> tuple[Backbone, dict[str, int]]:
         for name, module in skeleton.named_modules()
         if isinstance(module, (nn.Conv2d, *_POOLS))
     ]
-    skeleton(torch.zeros(1, skeleton.in_channels, size, size, device="meta"))
+    # With memory, whatever it holds: for a step on the meta device torch loads its compiler, which takes a second.
+    skeleton.to_empty(device="cpu")
+    with torch.inference_mode():
+        skeleton(torch.zeros(1, skeleton.in_channels, size, size, device="cpu"))
+    skeleton.to("meta")
     for hook in hooks:
         hook.remove()
     return skeleton, levels

@@ -26,20 +26,19 @@ def folded(network: nn.Module, in_channels: int, dimensions: int = 3) -> nn.Modu
     network : float32, any device. in_channels : of its input.
     dimensions : 3 for (N, C, D, H, W), 2 for (N, C, H, W).
     """
-    plain = copy.deepcopy(network).eval()
-    device = next(plain.parameters()).device
+    result = copy.deepcopy(network).eval()
+    device = next(result.parameters()).device
     image = torch.rand(1, in_channels, *(_SIDE,) * dimensions, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.inference_mode():
-        expected, pairs = _observe(plain, image)
+        expected, pairs = _observe(result, image)
     if not pairs:
-        return plain
-    result = copy.deepcopy(plain)
+        return result
     for convolution, norm in pairs:
         _set(result, convolution, fuse_conv_bn_eval(result.get_submodule(convolution), result.get_submodule(norm)))
         _set(result, norm, nn.Identity())
     with torch.inference_mode():
         same = (result(image) - expected).abs().max() <= _TOLERANCE * expected.abs().max().clamp(min=1e-6)
-    return result if bool(same) else plain
+    return result if bool(same) else copy.deepcopy(network).eval()
 
 
 def _observe(network: nn.Module, image: Tensor) -> tuple[Tensor, list[tuple[str, str]]]:

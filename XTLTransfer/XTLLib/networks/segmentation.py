@@ -55,8 +55,10 @@ class SegmentationNetwork(nn.Module):
         self.decoder = _Decoder(backbone, out_channels, channels, dropout)
         initialise(self.decoder)
         # Lesions are rare: begin at a low probability everywhere, not at large logits of both signs.
-        nn.init.normal_(self.decoder.output.weight, std=_OUTPUT_SD)
-        nn.init.constant_(self.decoder.output.bias, _OUTPUT_BIAS)
+        output = self.decoder.output
+        if not output.weight.is_meta:
+            nn.init.normal_(output.weight, std=_OUTPUT_SD)
+            nn.init.constant_(output.bias, _OUTPUT_BIAS)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, D, H, W), any D, H, W -> logits (N, out_channels, D, H, W)."""
