@@ -223,7 +223,7 @@ def test_a_module_s_brain_mask_is_listed_where_it_is_installed(open_panel, scene
     channels = add_case(small_brain(), scene).channels
     panel = open_panel("XTLSegment")
     box = panel.widget.ui.brainMethodComboBox
-    assert box.itemText(2) == "make one by SwissSkullStripper"
+    assert box.itemText(2) == "a mask by SwissSkullStripper"
     box.currentIndex = 2
     assert parameters_of(panel).brainMethod == "SwissSkullStripper"
     nodes = XTLSegmentLogic().process(channels, bundle, brainMethod="SwissSkullStripper")

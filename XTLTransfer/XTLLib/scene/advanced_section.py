@@ -70,5 +70,5 @@ def _text(method: str) -> str:
     from slicer.i18n import tr as _
 
     if not method:
-        return _("do without")
-    return _("make one, built-in method") if method == BUILT_IN else _("make one by {name}").format(name=method)
+        return _("the whole image")
+    return _("a mask by the built-in method") if method == BUILT_IN else _("a mask by {name}").format(name=method)
