@@ -79,8 +79,8 @@ def answers(probability: Volume, rounds: int) -> tuple[list[float], int]:
     with new_scene() as scene:
         nodes = add_segmentation(result, scene, add_case(result.case, scene).reference)
         parameters = SimpleNamespace(
-            threshold=0.5, minimumVolume=0.0, edits="", lesion=0, tissue=None, uncertainty=None, segmentation=nodes.segmentation,
-            labelMap=nodes.label, probability=nodes.probability, table=nodes.table,
+            threshold=0.5, minimumVolume=0.0, edits="", lesion=0, tissue=None, uncertainty=None,
+            segmentation=nodes.segmentation, labelMap=nodes.label, probability=nodes.probability, table=nodes.table,
         )  # fmt: skip
         lesions = InteractiveLesions(lambda: None)
         lesions.attach(parameters)
