@@ -187,8 +187,11 @@ def _box_points(kji: np.ndarray, identifier: np.ndarray, label: Volume, spacing_
     parts = np.maximum(1, np.ceil(np.array(label.grid.spacing_mm) / spacing_mm - 1e-6)).astype(np.int64)
     steps = np.array(list(product(*(range(n + 1) for n in parts))))
     lattice = (kji[:, None, ::-1] * parts + steps).reshape(-1, 3)
-    rows = np.unique(np.column_stack([np.repeat(identifier, len(steps)), lattice]), axis=0)
-    return label.grid.index_to_ras(rows[:, 1:] / parts - 0.5), rows[:, 0]
+    shape = (int(identifier.max(initial=0)) + 1, *(np.array(label.grid.shape[::-1]) * parts + 1))
+    rows = np.repeat(identifier, len(steps)), *lattice.T
+    # As single numbers: rows are sorted twenty times as slowly.
+    owner, *place = np.unravel_index(np.unique(np.ravel_multi_index(rows, shape)), shape)
+    return label.grid.index_to_ras(np.stack(place, axis=1) / parts - 0.5), owner
 
 
 def _within(index: np.ndarray, structure: np.ndarray, spacing_mm: Sequence[float], gap_mm: float) -> np.ndarray:
@@ -200,14 +203,30 @@ def _within(index: np.ndarray, structure: np.ndarray, spacing_mm: Sequence[float
     padded = np.pad(structure, [(n, n) for n in reach[::-1]])
     inside = ((nearest >= 0) & (nearest < structure.shape[::-1])).all(axis=1)
     found = np.zeros(len(index), dtype=bool)
+    # Most points have nothing within a box of the reach, and need no measuring.
+    inside[inside] = _boxes_around(padded, reach[::-1])[tuple((nearest[inside] + reach).T[::-1])]
+    near = np.flatnonzero(inside)
+    nearest, fraction, inside = nearest[near], fraction[near], inside[near]
     for offset in product(*(range(-n, n + 1) for n in reach)):
         if np.linalg.norm(np.maximum(np.abs(offset) - 1, 0) * spacing) > gap_mm + _ROUNDING_MM:
             continue
         place = np.where(inside[:, None], nearest, 0) + reach + offset
         hit = inside & padded[place[:, 2], place[:, 1], place[:, 0]]
         apart = np.maximum(np.abs(np.array(offset) - fraction) - 0.5, 0) * spacing
-        found |= hit & (np.linalg.norm(apart, axis=1) <= gap_mm + _ROUNDING_MM)
+        found[near] |= hit & (np.linalg.norm(apart, axis=1) <= gap_mm + _ROUNDING_MM)
     return found
+
+
+def _boxes_around(mask: np.ndarray, reach: Sequence[int]) -> np.ndarray:
+    """Where a voxel of the mask is within ``reach`` voxels along every axis."""
+    for axis, count in enumerate(reach):
+        mask = np.moveaxis(mask, axis, 0)
+        grown = mask.copy()
+        for step in range(1, int(count) + 1):
+            grown[step:] |= mask[:-step]
+            grown[:-step] |= mask[step:]
+        mask = np.moveaxis(grown, 0, axis)
+    return mask
 
 
 def _ranges(values: Any) -> Labels:
