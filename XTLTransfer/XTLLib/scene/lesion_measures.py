@@ -1,7 +1,7 @@
 """Uncertainty and location of the lesions that a slider finds.
 
-The uncertainty is read off its map at once. A location takes up to a second, more than a slider may wait: lesions
-keep the one of the place they lie at until :meth:`LesionMeasures.located` is called, when the slider rests.
+The uncertainty is read off its map at once. Locations take about a second on a large map, more than a slider may
+wait: lesions keep that of the place they lie at until :meth:`LesionMeasures.located` is called, when the slider rests.
 """
 
 from __future__ import annotations
