@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +18,7 @@ from ..data.prepare import PreparedCase
 from ..data.volume import Volume, resample
 from ..errors import InputError
 from ..progress import Progress
-from .engine import Engine, Precision, Prediction, predict_case
+from .engine import Engine, Precision, Prediction, fast_network, predict_case
 from .lesions import find_lesions
 from .measures import with_uncertainty
 from .results import SegmentationResult
@@ -86,11 +87,16 @@ def segment_case(
         notes += (BRAIN_MASK_NOTE,)
     if case.brain is not None:
         _brain_on(case.grid, case.brain)  # a mask that does not fit is told before the network is asked
-    aligned = align_channels(case, preparation.channels, register=register, progress=progress.part(0.02, 0.08))
-    prepared = preparation(aligned.case, progress.part(0.08, 0.15))
+    with ThreadPoolExecutor(1) as pool:  # a bundle that has not been used yet is read in the meantime
+        loading = pool.submit(ready_network, bundle, device, precision)
+        aligned = align_channels(case, preparation.channels, register=register, progress=progress.part(0.02, 0.08))
+        prepared = preparation(aligned.case, progress.part(0.08, 0.15))
+        if not loading.done():
+            progress.report("Loading the network", 0.15)
+        network = loading.result()
     prepared = replace(prepared, notes=(*aligned.notes, *notes, *prepared.notes))
     prediction = predict_case(
-        bundle.network(),
+        network,
         prepared.image,
         prepared.foreground,
         device=device,
@@ -103,6 +109,18 @@ def segment_case(
     result = result_from(case, prepared, prediction, threshold, minimum, bundle.name)
     progress.report("Lesions found", 1.0)
     return replace(result, transforms=aligned.transforms)
+
+
+def ready_network(
+    bundle: Bundle, device: str | torch.device = "auto", precision: Precision = "auto"
+) -> torch.nn.Module:
+    """The bundle's network, with its copy for inference on a device made; at once when that was done before.
+
+    Raises InputError when the weights are damaged, or the device is not there.
+    """
+    network = bundle.network()
+    fast_network(network, len(bundle.channels), device, precision)
+    return network
 
 
 def result_from(

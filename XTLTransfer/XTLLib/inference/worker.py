@@ -39,6 +39,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -70,8 +71,8 @@ class Worker:
         """Work until stdin ends, ``stop`` comes, or nothing has come for the idle time."""
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
-        import torch  # noqa: F401 - the slowest part of the first job, done while the user still chooses
-
+        # The slowest part of the first job: done while the user still chooses, or while its images are prepared.
+        threading.Thread(target=import_module, args=("torch",)).start()
         self._say(type="ready", pid=os.getpid(), version=__version__)
         while True:
             try:
@@ -104,7 +105,7 @@ class Worker:
 
     def _result_of(self, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
         from .classify import classify_case
-        from .segment import segment_case
+        from .segment import ready_network, segment_case
 
         if job.get("do") == "compare":
             return self._comparison_of(job, progress)
@@ -114,6 +115,10 @@ class Worker:
         progress.report("Loading the bundle", 0.0)
         bundle = self._bundle(Path(job["bundle"]))
         if job["do"] == "warm":
+            if bundle.task == "segmentation":
+                ready_network(bundle)
+            else:
+                bundle.network()
             return {}
         case = unpack_case(job["case"], self._folder)
         result = kinds[job["do"]](case, bundle, progress=progress, **job.get("options", {}))
@@ -128,13 +133,13 @@ class Worker:
         return pack_history(result, self._folder)
 
     def _bundle(self, path: Path) -> Any:
-        """A bundle with its network, kept until others take its place or its files change."""
-        from ..bundle.load import load_bundle
+        """A bundle, whose network is read when it is needed, kept until others take its place or its files change."""
+        from ..bundle.load import read_bundle
 
         files = sorted(file for file in path.rglob("*") if file.is_file())
         key = (path, *((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
         if key not in self._bundles:
-            self._bundles[key] = load_bundle(path)
+            self._bundles[key] = read_bundle(path)
         self._bundles.move_to_end(key)
         while len(self._bundles) > _KEPT_BUNDLES:
             self._bundles.popitem(last=False)
