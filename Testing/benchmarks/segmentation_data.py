@@ -27,7 +27,7 @@ PREPARATION = Preparation(CHANNELS, "FLAIR")
 HEAD = (181, 217, 181)  # (K, J, I), 1 mm: the grid of the MNI templates
 SEEN_SEED, TRAINING_SEEDS = 5, (21, 22)
 _CENTRE_RAS = (0.0, -2.0, -8.0)
-_STEPS, _BATCH, _SIDE, _RATE = 140, 2, 48, 2e-3
+_STEPS, _BATCH, _SIDE, _RATE = 100, 1, 96, 2e-3
 
 
 def head_case(seed: int = SEEN_SEED, shape: tuple[int, int, int] = HEAD, spacing_mm: float = 1.0) -> Case:
@@ -79,7 +79,7 @@ def trained_network(steps: int = _STEPS) -> nn.Module:
     network = to_fast_layout(build_network(SPEC)).eval()
     if steps == 0:
         return network
-    file = KEPT / f"resnet18-inflate-{steps}.pt"
+    file = KEPT / f"resnet18-inflate-{_SIDE}-{steps}.pt"
     if file.is_file():
         network.load_state_dict(torch.load(file, weights_only=True))
         return network
@@ -122,11 +122,15 @@ def _train(network: nn.Module, heads: list[tuple[Case, PreparedCase]], steps: in
     network.train()
     for step in range(steps):
         images, masks = [], []
-        for turn in range(_BATCH):
+        for _ in range(_BATCH):
             which = rng.integers(len(heads))
             case, prepared = heads[which]
             limit = np.array(prepared.image.shape[1:]) - _SIDE
-            centre = lesions[which][rng.integers(len(lesions[which]))] if turn == 0 else rng.uniform(0.2, 0.8, 3) * HEAD
+            centre = (
+                lesions[which][rng.integers(len(lesions[which]))]
+                if rng.random() < 0.7
+                else rng.uniform(0.2, 0.8, 3) * HEAD
+            )
             corner = np.clip(centre - rng.integers(_SIDE // 4, 3 * _SIDE // 4, 3), 0, limit).astype(int)
             box = tuple(slice(first, first + _SIDE) for first in corner)
             images.append(prepared.image[(slice(None), *box)])
