@@ -55,6 +55,8 @@ def write_demo_scene(
 def _name_after(nodes: Any, arm: str) -> None:
     for field in fields(nodes):
         node = getattr(nodes, field.name)
+        if node is None:  # no uncertainty was asked for
+            continue
         # of two nodes of one name the scene has numbered the second
         node.SetName(f"{arm} {node.GetName().removesuffix('_1')}")
 
