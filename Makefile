@@ -21,7 +21,7 @@ demo: $(READY)
 
 test: $(TESTED)
 	$(BIN)/ruff check XTLTransfer XTLSegment XTLClassify Testing
-	QT_QPA_PLATFORM=offscreen XTL_HOME=build/test-home $(BIN)/python -m pytest
+	QT_QPA_PLATFORM=offscreen XTL_HOME=build/test-home OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(TESTED)
 	$(BIN)/ruff check XTLTransfer XTLSegment XTLClassify Testing
