@@ -109,7 +109,8 @@ class Illustrator:
 
     def overview(self, value: int | None) -> tuple[Picture, ...]:
         """The whole head in three planes through a lesion (None: through the middle), all lesions projected onto it."""
-        head = bounding_box((self._image > self._low) | (self._label > 0)) or tuple(slice(0, n) for n in self._image.shape)
+        everything = tuple(slice(0, n) for n in self._image.shape)
+        head = bounding_box((self._image > self._low) | (self._label > 0)) or everything
         middle = np.array([(part.start + part.stop - 1) / 2 for part in head])
         where = np.argwhere(self._label == value) if value is not None else np.zeros((0, 3))
         through = np.rint(where.mean(axis=0) if len(where) else middle).astype(int)
