@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
-from ..child import Child, python_command
-from ..errors import Cancelled, XTLError
+from ..child import python_command
+from ..errors import Cancelled
 from ..progress import ProgressEvent
 from .adapt_outcome import AdaptationOutcome
+from .command_process import CommandProcess
 
 _LAST_LINES_S = 5.0  # after the end of the process
-_EVENT_FIELDS = {field.name for field in fields(ProgressEvent)}
 
 
-class AdaptProcess:
-    """An adaptation to one corrected case in a process of its own.
-
-    The owner calls :meth:`poll` now and then (a timer in a panel, a loop in a script). Nothing here
-    blocks, except :meth:`close`, which waits for the system to end the process.
+class AdaptProcess(CommandProcess):
+    """An adaptation to one corrected case in a process of its own; one that is not finished leaves nothing.
 
     Parameters
     ----------
@@ -46,34 +42,8 @@ class AdaptProcess:
         command: Sequence[str] | None = None,
     ) -> None:
         command = list(command) if command else adapt_command(bundle, volumes, mask, out, options, device)
-        self._child = Child(command, "the adaptation process")
-        self._grace_s = grace_s
-        self._error = ""
+        super().__init__(command, "the adaptation process", "xtl adapt", grace_s)
         self._outcome: AdaptationOutcome | None = None
-
-    def start(self) -> None:
-        """Start the child. Raises XTLError when the system refuses."""
-        self._child.start()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the child is at work, or has ended with lines still to be polled."""
-        return self._child.is_running
-
-    @property
-    def is_cancelling(self) -> bool:
-        """Whether a cancel was asked for."""
-        return self._child.is_cancelling
-
-    def poll(self) -> list[ProgressEvent]:
-        """What the child reported since the last call, in order; also carries a cancel through."""
-        events = [event for message in self._child.messages() if (event := self._understand(message))]
-        self._child.press_cancel(self._grace_s)
-        return events
-
-    def cancel(self) -> None:
-        """Ask the child to stop at its next report; :meth:`poll` ends its process group when it does not."""
-        self._child.cancel()
 
     def result(self) -> AdaptationOutcome:
         """What came of an ended run; look at ``refused``: an adaptation that is no better writes no bundle.
@@ -93,25 +63,12 @@ class AdaptProcess:
             return self._outcome
         if self._child.is_cancelling and code != 0:
             raise Cancelled("adaptation")
-        what, remedy = _split_message(self._error or self._last_words(), code)
-        raise XTLError(what, remedy)
-
-    def close(self) -> None:
-        """End the child and what it started; an adaptation that was not finished leaves nothing."""
-        self._child.close()
+        raise self._failure(code, "Put it right and start again")
 
     def _understand(self, message: Mapping[str, Any]) -> ProgressEvent | None:
-        if message.get("type") == "error":
-            self._error = str(message.get("message", ""))
-        elif message.get("type") == "result":
+        if message.get("type") == "result":
             self._outcome = AdaptationOutcome.from_dict(message)
-        if message.get("type") != "progress":
-            return None
-        return ProgressEvent(**{key: value for key, value in message.items() if key in _EVENT_FIELDS})
-
-    def _last_words(self) -> str:
-        lines = [line.strip() for line in self._child.log if line.strip()]
-        return lines[-1].removeprefix("xtl: error: ") if lines else ""
+        return super()._understand(message)
 
 
 def adapt_command(
@@ -126,12 +83,3 @@ def adapt_command(
     channels = [word for name, path in volumes.items() for word in ("--volume", f"{name}={os.fspath(path)}")]
     case = ["--bundle", os.fspath(bundle), *channels, "--mask", os.fspath(mask), "--out", os.fspath(out)]
     return python_command("XTLLib.cli", ["adapt", *case, "--device", device, "--progress", "json", *options])
-
-
-def _split_message(message: str, code: int | None) -> tuple[str, str]:
-    """An error's text "what. remedy." as the two parts of an XTLError."""
-    message = message.rstrip(". ")
-    if not message:
-        return f"the adaptation process ended with code {code} and no message", "Run xtl adapt on a terminal"
-    what, stop, remedy = message.rpartition(". ")
-    return (what, remedy) if stop else (message, "Put it right and start again")
