@@ -101,20 +101,20 @@ def test_a_box_is_grown_only_as_far_as_the_finest_levels_need():
     foreground = np.zeros(image.shape[1:], bool)
     foreground[20:50, 20:53, 2:44] = True
     result = predict_case(network, image, foreground, device="cpu", precision="float32")
-    # 30 and 33 voxels with 8 on each side are 46 and 49; 45 is the image's own width, filled up with background.
-    assert result.window == (48, 52, 48)
-    filled = np.pad(image, ((0, 0), (0, 0), (0, 0), (0, 3)))[:, 12:60, 12:64]
+    # 30 and 33 voxels with 4 on each side are 38 and 41; 45 is the image's own width, filled up with background.
+    assert result.window == (40, 44, 48)
+    filled = np.pad(image, ((0, 0), (0, 0), (0, 0), (0, 3)))[:, 16:56, 16:60]
     with torch.no_grad():
         expected = network(torch.from_numpy(filled)[None]).sigmoid()[0, 0, :, :, :45].numpy()
-    inside = foreground[12:60, 12:64]
-    np.testing.assert_allclose(result.probability[12:60, 12:64][inside], expected[inside], atol=1e-5)
+    inside = foreground[16:56, 16:60]
+    np.testing.assert_allclose(result.probability[16:56, 16:60][inside], expected[inside], atol=1e-5)
     assert not result.probability[~foreground].any()
 
 
 def test_float32_gives_what_the_plain_loop_gives():
     network, image = _network(), _image()
     foreground = np.zeros(image.shape[1:], bool)
-    foreground[4:36, 6:40, 2:30] = True
+    foreground[4:36, 4:44, 4:32] = True  # with the margin the whole image, whose sizes suit both
     result = predict_case(network, image, foreground, device="cpu", precision="float32")
     np.testing.assert_allclose(result.probability, predict(network, image, foreground), atol=1e-5)
     assert result.precision == "float32" and result.uncertainty is None and not result.notes

@@ -69,7 +69,7 @@ def test_only_the_box_of_the_foreground_is_computed():
     foreground = np.zeros(image.shape[1:], bool)
     foreground[30:34, 30:34, 30:34] = True
     probability = predict(network, image, foreground)
-    assert network.calls == [(1, 2, 20, 20, 20)]  # 4 voxels and a margin of 8 around them
+    assert network.calls == [(1, 2, 12, 12, 12)]  # 4 voxels and a margin of 4 around them
     assert (probability > 0).sum() == 64
 
 
@@ -79,7 +79,7 @@ def test_a_network_that_knows_its_multiple_gets_it_where_the_image_has_room():
     foreground = np.zeros((30, 41, 36), bool)
     foreground[14, 20, 18] = True
     predict(network, _image(), foreground)
-    assert network.calls == [(1, 2, 20, 32, 32)]
+    assert network.calls == [(1, 2, 12, 32, 32)]
 
 
 def test_an_empty_foreground_is_an_empty_map_and_no_call():

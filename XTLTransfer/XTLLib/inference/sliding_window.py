@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]
 
 OVERLAP = 0.5
-MARGIN_VOXELS = 8  # background that is left around the foreground, as a training patch has it
+MARGIN_VOXELS = 4  # background left around the foreground; Dice is the same from 0 to 8, the time is not
 ONE_WINDOW_VOXELS = 4_000_000  # up to here the whole box is one window: about 2 GB in float32
 _TILES = (128, 64)
 _SIGMA_SHARE = 0.125
