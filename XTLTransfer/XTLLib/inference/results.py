@@ -79,12 +79,29 @@ class RatedFinding:
     Attributes
     ----------
     row : 1..n in the order given; the value of the finding's ball in the label map.
-    finding : the point and its zone. probability : 0 to 1.
+    finding : the point and its zone.
+    probability : 0 to 1, calibrated where the bundle holds a calibration.
+    raw_probability : the networks' own, before any calibration: the mean over members and views.
+    interval : the smallest and the largest probability that any one member gives to any one view of the finding, each
+        calibrated by itself. It shows how far the members and the views disagree, and is no confidence interval;
+        None when there is but one of them.
+    threshold : the probability from which on the operating point calls a finding significant; None without one.
+    is_significant : whether ``probability`` reaches it; None without one.
+    ppv, npv : share of the findings called significant that were (of those not called that were not), at that
+        threshold in the data of calibration, whose share of significant findings they hold for; None without one.
+    warnings : what a reader has to know of this finding's rating, in words, without the patient's name.
     """
 
     row: int
     finding: Finding
     probability: float
+    raw_probability: float | None = None
+    interval: tuple[float, float] | None = None
+    threshold: float | None = None
+    is_significant: bool | None = None
+    ppv: float | None = None
+    npv: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +114,10 @@ class ClassificationResult:
     label : int32 (K, J, I) on the reference grid, a ball at each finding with its row as value.
     probability : float32 on the same grid, the same balls with the probability as value, 0 outside.
     case : what it was computed from. bundle_name : what it was computed with.
+    evidence : row -> "grad-cam" or "occlusion" -> float32 on the reference grid, 0 outside of the finding's patch;
+        see inference/evidence.py. Empty unless asked for.
+    operating_point : name of the rule that chose the threshold; "" when the bundle has none.
+    notes : what a user has to know of the computation.
     """
 
     findings: tuple[RatedFinding, ...]
@@ -104,3 +125,6 @@ class ClassificationResult:
     probability: Volume
     case: Case
     bundle_name: str
+    evidence: Mapping[int, Mapping[str, Volume]] = field(default_factory=dict)
+    operating_point: str = ""
+    notes: tuple[str, ...] = ()
