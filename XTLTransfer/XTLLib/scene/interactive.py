@@ -110,8 +110,8 @@ class InteractiveLesions:
     def locate(self) -> bool:
         """Find out where the lesions lie, where a tissue segmentation is chosen; False when that is known.
 
-        About a second on a large map, therefore not part of :meth:`refresh`. Raises InputError for one that cannot be
-        used.
+        Some tenths of a second on a large map the first time, therefore not part of :meth:`refresh`. Raises InputError
+        for one that cannot be used.
         """
         nodes = self._nodes_now()
         if nodes is None or not self._measures.is_due(self._shown(), self._parameters.tissue):

@@ -1,7 +1,8 @@
 """Uncertainty and location of the lesions that a slider finds.
 
-The uncertainty is read off its map at once. Locations take about a second on a large map, more than a slider may
-wait: lesions keep that of the place they lie at until :meth:`LesionMeasures.located` is called, when the slider rests.
+The uncertainty is read off its map at once. Locations take some tenths of a second the first time, more than a slider
+may wait: lesions keep that of the place they lie at until :meth:`LesionMeasures.located` is called, when the slider
+rests.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ..data.geometry import Grid
 from ..data.volume import Volume
 from ..errors import InputError
 from ..inference.lesions import Regions
-from ..inference.location import LOCATIONS, locate
+from ..inference.location import LOCATIONS, TissueMap
 from ..inference.measures import regions_with_uncertainty
 from .nodes import volume_from_node
 from .refresh import ResultNodes
@@ -34,6 +35,7 @@ class LesionMeasures:
         self._located: np.ndarray | None = None  # voxels of the lesions that were located last
         self._tissue: tuple | None = None  # what they were located with
         self._failed: tuple | None = None
+        self._map: tuple[tuple, TissueMap] | None = None  # of the tissue segmentation as it was
 
     def of(self, regions: Regions, nodes: ResultNodes, uncertainty: Any, tissue: Any) -> Regions:
         """The regions with what is known of them now.
@@ -68,7 +70,7 @@ class LesionMeasures:
         label = np.zeros(grid.shape, np.int32)
         label.reshape(-1)[regions.voxels] = regions.identifier
         try:
-            found = locate(Volume(label, grid, "lesions"), volume_from_node(tissue, "the tissue segmentation"))
+            found = self._tissue_map(tissue).locate(Volume(label, grid, "lesions"))
         except InputError:
             self._failed = _key(tissue)
             raise
@@ -77,6 +79,14 @@ class LesionMeasures:
         self._located, self._tissue, self._failed = regions.voxels, _key(tissue), None
         lesions = tuple(replace(lesion, location=found[lesion.identifier]) for lesion in regions.lesions)
         return replace(regions, lesions=lesions)
+
+    def _tissue_map(self, tissue: Any) -> TissueMap:
+        """Of the node as it is and lies now."""
+        volume = volume_from_node(tissue, "the tissue segmentation")
+        key = (*_key(tissue), volume.grid.ijk_to_ras.tobytes())
+        if self._map is None or self._map[0] != key:
+            self._map = (key, TissueMap(volume))
+        return self._map[1]
 
     def _codes(self, regions: Regions, nodes: ResultNodes, tissue: Any) -> list[int]:
         if self._places is None:
