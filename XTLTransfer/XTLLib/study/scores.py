@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError
 from ..files import atomic_file
 
-_FACTS = ("arm", "seed", "fold", "patient", "case")
+_FACTS = ("arm", "seed", "repeat", "fold", "size", "patient", "case")
+_ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,10 @@ class Score:
     ----------
     arm : name of the arm or baseline. seed, fold : of the run.
     patient, case : of the datalist.
+    repeat : which dealing of the folds. size : number of training cases; None is all of them.
     values : named figures; ``truth`` and ``score`` in classification, ``dice``, ``ppv``, ``tpr``,
-        ``ltpr``, ``lfpr``, ``reference_ml`` and ``predicted_ml`` in segmentation.
+        ``ltpr``, ``lfpr``, ``reference_ml``, ``predicted_ml`` and others in segmentation.
+    repeat : of the dealing into folds. size : training cases that were asked for; None for all.
     """
 
     arm: str
@@ -30,27 +35,59 @@ class Score:
     patient: str
     case: str
     values: dict[str, float]
+    repeat: int = 0
+    size: int | None = None
 
 
 def write_scores(scores: Sequence[Score], path: Path) -> None:
-    """Write scores as TSV, whole or not at all."""
+    """Write scores as TSV, whole or not at all. A value that a score has not stays empty; size is "all" or a number."""
+    names = list(dict.fromkeys(name for score in scores for name in score.values))
     with atomic_file(path) as draft, open(draft, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        names = list(scores[0].values) if scores else []
         writer.writerow([*_FACTS, *names])
         for score in scores:
-            facts = (getattr(score, fact) for fact in _FACTS)
-            writer.writerow([*facts, *(repr(float(score.values[name])) for name in names)])
+            facts = [getattr(score, fact) for fact in _FACTS]
+            facts[_FACTS.index("size")] = _ALL if score.size is None else score.size
+            values = (repr(float(score.values[name])) if name in score.values else "" for name in names)
+            writer.writerow([*facts, *values])
 
 
 def read_scores(path: Path) -> list[Score]:
-    """Read what write_scores wrote."""
-    with open(path, newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    return [
-        Score(
-            row["arm"], int(row["seed"]), int(row["fold"]), row["patient"], row["case"],
-            {name: float(value) for name, value in row.items() if name not in _FACTS},
+    """Read what write_scores wrote. Raises InputError naming file and line when it is something else."""
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream, delimiter="\t")
+            missing = [fact for fact in _FACTS if fact not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(f"the scores {path} lack the column {', '.join(missing)}", "Run the study again")
+            return [_score_of(row, path, number) for number, row in enumerate(reader, 2)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"the scores {path} cannot be read ({error})", "Run the study again") from error
+
+
+def require_finite(scores: Sequence[Score], names: Sequence[str]) -> None:
+    """Raise InputError naming arm, seed, fold and case of the first score that lacks one of these values or has NaN."""
+    for score in scores:
+        for name in names:
+            if not math.isfinite(score.values.get(name, math.nan)):
+                raise InputError(
+                    f"{score.arm}, seed {score.seed}, repeat {score.repeat}, fold {score.fold}, case {score.case}: "
+                    f"{name} is {score.values.get(name, 'missing')}",
+                    "Look at the run's log: a training that diverged has to be run again with a lower learning rate",
+                )
+
+
+def _score_of(row: dict[str, str], path: Path, line: int) -> Score:
+    try:
+        return Score(
+            row["arm"],
+            int(row["seed"]),
+            int(row["fold"]),
+            row["patient"],
+            row["case"],
+            {name: float(value) for name, value in row.items() if name not in _FACTS and value != ""},
+            int(row["repeat"]),
+            None if row["size"] == _ALL else int(row["size"]),
         )
-        for row in rows
-    ]  # fmt: skip
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the scores {path}, line {line}: {error}", "Run the study again") from error

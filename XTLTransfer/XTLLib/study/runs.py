@@ -1,0 +1,157 @@
+"""The runs of a study: who learns from which patients, and what a run's outcome depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..data.datalist import Datalist, Entry
+from ..files import sha256_of
+from ..transfer.chain import Chain
+from ..transfer.provenance import hash_of
+from ..transfer.stages import FROZEN_RANDOM, IMAGENET, RANDOM
+from .config import LEARNED_BASELINES, Study
+
+_FORMAT = 1  # part of every key: raise it when the same run would give other scores
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One arm or baseline, trained and tested once.
+
+    Attributes
+    ----------
+    arm : name of the arm or baseline. seed : of everything random in the training.
+    repeat, fold : which dealing of the patients, and which of its folds is tested; both from 0.
+    size : training cases to learn from; None for all of the fold.
+    """
+
+    arm: str
+    seed: int
+    repeat: int
+    fold: int
+    size: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Unique in the study, fit for a relative path: ``XTL/seed-0/repeat-0/fold-0/size-all``."""
+        size = "all" if self.size is None else self.size
+        return f"{self.arm}/seed-{self.seed}/repeat-{self.repeat}/fold-{self.fold}/size-{size}"
+
+
+def planned_runs(study: Study) -> tuple[PlannedRun, ...]:
+    """All runs of a study, the arms of one fold beside each other.
+
+    A baseline that draws nothing at random is run with the first seed only.
+    """
+    fixed = set(study.baselines) - set(LEARNED_BASELINES)
+    return tuple(
+        PlannedRun(name, seed, repeat, fold, size)
+        for seed in study.seeds
+        for repeat in range(study.repeats)
+        for size in reversed(study.training_sizes)
+        for fold in range(study.folds)
+        for name in study.names
+        if name not in fixed or seed == study.seeds[0]
+    )
+
+
+def fold_datalist(study: Study, datalist: Datalist, run: PlannedRun) -> Datalist:
+    """What a run learns from and is tested on: training and test part, no validation part.
+
+    Depends on the patients, their labels and the run's repeat, fold and size alone: not on the arm, the seed, the
+    parts that the datalist names, or the order of its entries. A smaller size lies within a larger one of the
+    same fold; it is reached with whole patients, so that it may be exceeded by the cases of the last one.
+    """
+    fold = datalist.folds(study.folds, seed=run.repeat)[run.fold]
+    training = sorted(fold.training, key=_order)
+    if run.size is not None:
+        kept = _first_patients(training, run.size, run.repeat)
+        training = [entry for entry in training if entry.patient in kept]
+    return replace(fold, training=tuple(training), validation=(), test=tuple(sorted(fold.test, key=_order)))
+
+
+def stage_datalists(study: Study, chain: Chain, fold: Datalist) -> dict[str, Datalist]:
+    """Path -> what an intermediate stage learns from in its place: of the study's own datalist the training part.
+
+    A stage that learns from the target's images without their labels sees no patient who is tested.
+    """
+    own = {stage.datalist for stage in chain.intermediates if _same_file(stage.datalist, study.datalist)}
+    return {path: replace(fold, test=()) for path in own}
+
+
+def chain_of(study: Study, run: PlannedRun) -> Chain | None:
+    """The chain of a run with the run's seed; None for a baseline."""
+    arm = study.arm(run.arm)
+    return None if arm is None else arm.load().model_copy(update={"seed": run.seed})
+
+
+def run_key(study: Study, run: PlannedRun, datalist: Datalist) -> str:
+    """SHA-256 of all that decides a run's scores: the chain, its weights file, the content of its data.
+
+    Names of the study, the arm and the files, and what is asked of other runs, are no part of it.
+    """
+    fold = fold_datalist(study, datalist, run)
+    chain = chain_of(study, run)
+    if chain is None:
+        return hash_of([_FORMAT, "baseline", run.arm, run.seed, fold.content_hash()])
+    own = stage_datalists(study, chain, fold)
+    stages = [_content_of(stage.model_dump(mode="json"), own) for stage in chain.stages[:-1]]
+    target = chain.target.model_dump(mode="json", exclude={"datalist"})
+    rest = chain.model_dump(mode="json", exclude={"name", "stages"})
+    return hash_of([_FORMAT, rest, stages, target, fold.content_hash()])
+
+
+def _content_of(stage: dict[str, Any], own: Mapping[str, Datalist]) -> dict[str, Any]:
+    """A stage with the content of its files in the place of their paths."""
+    weights = stage.get("weights")
+    if weights is not None and weights not in (IMAGENET, RANDOM, FROZEN_RANDOM) and Path(weights).is_file():
+        stage["weights"] = sha256_of(weights)
+    path = stage.get("datalist")
+    if path is not None:
+        used = own[path] if path in own else replace(Datalist.load(path), test=())
+        stage["datalist"] = used.content_hash()
+    return stage
+
+
+def _first_patients(entries: Iterable[Entry], size: int, repeat: int) -> set[str]:
+    """The fewest patients, in a fixed order that keeps the share of the classes, who have ``size`` entries."""
+    counts: dict[str, int] = {}
+    worst: dict[str, int] = {}
+    for entry in entries:
+        label = entry.label if isinstance(entry.label, int) else 0
+        counts[entry.patient] = counts.get(entry.patient, 0) + 1
+        worst[entry.patient] = max(label, worst.get(entry.patient, 0))
+    by_class: dict[int, list[str]] = {}
+    for patient in sorted(worst, key=lambda name: _draw(name, repeat)):
+        by_class.setdefault(worst[patient], []).append(patient)
+    # The n-th of a class of N stands at (n + 1/2) / N of the way, so that every beginning has all classes in
+    # proportion.
+    places = {
+        patient: ((number + 0.5) / len(members), -label)
+        for label, members in by_class.items()
+        for number, patient in enumerate(members)
+    }
+    kept: set[str] = set()
+    reached = 0
+    for patient in sorted(places, key=places.__getitem__):
+        if reached >= size:
+            break
+        kept.add(patient)
+        reached += counts[patient]
+    return kept
+
+
+def _draw(patient: str, repeat: int) -> bytes:
+    return hashlib.sha256(f"sizes:{repeat}:{patient}".encode()).digest()
+
+
+def _order(entry: Entry) -> tuple[str, str]:
+    return entry.patient, entry.case
+
+
+def _same_file(a: str, b: str) -> bool:
+    return Path(a).resolve() == Path(b).resolve()
