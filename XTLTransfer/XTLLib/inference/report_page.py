@@ -29,7 +29,7 @@ _TITLES = {
 _TEXTS = ("finding", "zone", "location")  # columns to be read from the left
 _DECIMALS = {"mm": 1, "mm3": 1, "": 2}
 
-_STYLE = """
+PAGE_STYLE = """
 @page { size: A4; margin: 11mm 12mm 14mm;
   @bottom-left { content: "Research software, not a medical device"; font: 7.5pt Arial, sans-serif; color: #5c5c5c; }
   @bottom-right { content: counter(page) " / " counter(pages); font: 7.5pt Arial, sans-serif; color: #5c5c5c; } }
@@ -120,7 +120,7 @@ def report_page(
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">",
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>",
+        f"<title>{title}</title><style>{PAGE_STYLE}</style></head><body>",
         f'<header><h1>{title}{_of(patient)}</h1><span class="warning">{RESEARCH_NOTE}</span></header>',
         *_summary(illustrator, values[0] if values else None, case.reference, figures),
         *_tables(illustrator, columns, rows),
