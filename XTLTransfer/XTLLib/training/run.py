@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +80,7 @@ def run_chain(
     device: str | torch.device = "auto",
     stage_cache: Path | None = None,
     target_datalist: Datalist | None = None,
+    stage_datalists: Mapping[str, Datalist] | None = None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     processes: Processes = ALONE,
 ) -> ChainResult:
@@ -99,6 +100,8 @@ def run_chain(
     stage_cache : folder in which finished intermediate stages are kept and looked up by content, so that
         runs share them.
     target_datalist : takes the place of the target stage's datalist (a fold of a study).
+    stage_datalists : path of an intermediate stage's datalist -> what takes its place (the training part of a
+        fold, where a stage learns from the target's own images).
     checkpoint_every_s : seconds between checkpoints.
     processes : that train together (see ``distributed.joined``); the first one writes.
 
@@ -110,7 +113,7 @@ def run_chain(
     """
     began = time.monotonic()
     progress = progress or Progress()
-    datalists = load_datalists(chain, target_datalist)
+    datalists = load_datalists(chain, target_datalist, stage_datalists)
     folder = RunFolder(Path(out).absolute())
     processes.from_first(lambda: folder.begin(chain, datalists, resume))
     runner = _Runner(chain, folder, datalists, pick_device(device), resume, stage_cache, checkpoint_every_s, processes)

@@ -81,12 +81,17 @@ class RunFolder:
             )
 
 
-def load_datalists(chain: Chain, target_datalist: Datalist | None) -> list[Datalist]:
+def load_datalists(
+    chain: Chain, target_datalist: Datalist | None, in_place_of: Mapping[str, Datalist] | None = None
+) -> list[Datalist]:
     """The datalist of every stage after the initialisation, each fit for its stage.
 
+    ``in_place_of``: path of an intermediate stage's datalist -> what it learns from instead.
     Raises InputError when a datalist does not fit its stage, see ``fitness.require_fit``.
     """
-    datalists = [Datalist.load(stage.datalist) for stage in chain.intermediates]
+    given = in_place_of or {}
+    paths = [stage.datalist for stage in chain.intermediates]
+    datalists = [given[path] if path in given else Datalist.load(path) for path in paths]
     datalists.append(target_datalist if target_datalist is not None else Datalist.load(chain.target.datalist))
     require_fit(chain, datalists)
     return datalists
