@@ -23,7 +23,6 @@ class Score:
     ----------
     arm : name of the arm or baseline. seed, fold : of the run.
     patient, case : of the datalist.
-    repeat : which dealing of the folds. size : number of training cases; None is all of them.
     values : named figures; ``truth`` and ``score`` in classification, ``dice``, ``ppv``, ``tpr``,
         ``ltpr``, ``lfpr``, ``reference_ml``, ``predicted_ml`` and others in segmentation.
     repeat : of the dealing into folds. size : training cases that were asked for; None for all.
