@@ -10,12 +10,12 @@ from ..errors import Cancelled
 from ..inference.longitudinal import STATUSES, LongitudinalResult, TimePoint
 from ..progress import ProgressEvent
 from .arrays import vtk_matrix
+from .background import JobLike
 from .change import one_change
 from .longitudinal import LongitudinalNodes, add_longitudinal
 from .nodes import grid_of_node
 from .session import import_slicer
 from .time_points import TimePointNodes, read_time_points
-from .worker_run import JobLike
 
 HISTORY_OUTPUTS = ("segmentation", "status", "table")
 SUMMARY = "XTL.Summary"  # attribute of the table: the comparison in a sentence

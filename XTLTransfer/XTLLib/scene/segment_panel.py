@@ -5,33 +5,21 @@ Widgets and timers are known by their properties only, so that no GUI library is
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from ..errors import Cancelled, XTLError
 from .adapt_section import AdaptSection, MakeProcess
 from .advanced_section import AdvancedSection, around_of, options_of
+from .apply_panel import ApplyPanel, Timer, Words
 from .bundle_settings import BundleSettings
-from .choices import BundleReader, describe_bundle, missing_choice
+from .choices import missing_choice
 from .lesion_section import LesionSection
 from .longitudinal_section import LongitudinalSection
 from .packages import ensure_packages
-from .panel import PanelRun
 from .worker_run import OUTPUTS, BackgroundSegmentation
 
-_SECTIONS = tuple(f"{name}CollapsibleButton" for name in ("inputs", "settings", "advanced", "outputs"))
 
-
-class Timer(Protocol):
-    """What is asked of a timer (qt.QTimer): it calls whom its owner connected it with."""
-
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-
-
-class SegmentPanel:
+class SegmentPanel(ApplyPanel):
     """The panel's behaviour.
 
     Parameters
@@ -59,18 +47,19 @@ class SegmentPanel:
     ) -> None:
         from slicer.i18n import tr
 
-        self._ui, self._scene, self._channels, self._tr = ui, scene, dict(channels), tr
-        self._run_timer, self._drawn_timer, self._show_error = run_timer, drawn_timer, show_error
-        self._bundles, self._settings = BundleReader("segmentation"), BundleSettings()
-        self.run = PanelRun(ui, _SECTIONS, lambda: None, self.update)
+        words = Words(
+            "XTL Segment",
+            tr("Segment the lesions"),
+            tr("The lesions were not segmented."),
+            tr("Nothing was segmented; the scene is as it was."),
+        )
+        background = background or BackgroundSegmentation()
+        super().__init__(ui, scene, "segmentation", words, channels, run_timer, show_error, background)
+        self._drawn_timer, self._settings = drawn_timer, BundleSettings()
         self.section = LesionSection(ui, drawn_timer.start, self.say)
         self.advanced = AdvancedSection(ui)
         self.over_time = LongitudinalSection(ui, show_error)
         self._adapt = AdaptSection(ui, show_error, make_adaptation)
-        self._background = background or BackgroundSegmentation()
-        self._parameters: Any = None
-        self._message = ""
-        self._began = 0.0
 
     def attach(self, parameters: Any) -> None:
         """Serve this parameter node; call :meth:`update` after each change of it."""
@@ -102,10 +91,6 @@ class SegmentPanel:
         self.over_time.close()
         self._background.close()
 
-    def say(self, message: str) -> None:
-        """Show a sentence, until the user goes on."""
-        self._message = self._ui.statusLabel.text = message
-
     def update(self, by_user: bool = False) -> None:
         """What the parameters mean for the panel: what can be chosen, and whether Apply can run.
 
@@ -113,7 +98,7 @@ class SegmentPanel:
         ----------
         by_user : something was chosen: what was said of the last run is out of date.
         """
-        ui, parameters = self._ui, self._parameters
+        parameters = self._parameters
         if parameters is not None:
             self.over_time.update()
         if self.run.is_running or parameters is None:
@@ -125,51 +110,13 @@ class SegmentPanel:
         self.advanced.update(parameters)
         self.section.update(bundle)
         missing = problem or missing_choice(bundle, self._volumes())
-        ui.bundleLabel.text = describe_bundle(bundle)
-        ui.bundleLabel.visible = bundle is not None
-        for channel, name in self._channels.items():
-            getattr(ui, f"{name}Selector").enabled = bundle is None or channel in bundle.channels
-        if ui.tableView.mrmlTableNode() is not parameters.table:
-            ui.tableView.setMRMLTableNode(parameters.table)
-            ui.tableView.resizeColumnsToContents()
-        ui.resultsCollapsibleButton.visible = parameters.table is not None
-        ui.applyButton.enabled = not missing
-        ui.applyButton.toolTip = missing or self._tr("Segment the lesions")
-        ui.statusLabel.text = self._message or missing
+        self._show_choice(bundle, missing)
         self._adapt.update(self._missing_to_adapt(missing))
-        if bundle is not None:
-            self._background.warm(parameters.bundle)
-            self._run_timer.start()
-
-    def apply(self) -> None:
-        """Start; while it runs, cancel."""
-        if self.run.is_running:
-            self.cancel()
-            return
-        if self._parameters is None:
-            return
-        self._message = self._tr("Nothing was segmented; the scene is as it was.")
-        with self._errors_shown(self._tr("The lesions were not segmented.")):
-            ensure_packages("XTL Segment")
-            self.section.take_in()
-            self._start(self._parameters)
-            self._began = time.monotonic()
-            self.run.begin()
-            self._run_timer.start()
-        self._ui.statusLabel.text = self._tr("Starting ...") if self.run.is_running else self._message
-
-    def cancel(self) -> None:
-        """Stop a run that is under way; :meth:`tick` finds its end."""
-        if self.run.is_running:
-            self.run.cancel()
-            self._background.cancel()
+        self._warm(bundle)
 
     def tick(self) -> None:
         """Take in what the worker reported, and notice its end."""
-        for event in self._background.poll():
-            self.run.show(event)
-        if self.run.is_running and not self._background.is_running:
-            self._finish()
+        super().tick()
         if self._adapt.is_running:
             self._adapt.tick()
             if not self._adapt.is_running:
@@ -206,9 +153,6 @@ class SegmentPanel:
         if not self.run.is_running:
             self.section.settle()
 
-    def _volumes(self) -> dict[str, Any]:
-        return {channel: getattr(self._parameters, name) for channel, name in self._channels.items()}
-
     def _missing_to_adapt(self, missing: str) -> str:
         if missing:
             return missing
@@ -217,6 +161,7 @@ class SegmentPanel:
         return ""
 
     def _start(self, parameters: Any) -> None:
+        self.section.take_in()
         self._background.start(
             self._volumes(),
             parameters.bundle,
@@ -225,19 +170,10 @@ class SegmentPanel:
             **options_of(parameters),
         )
 
-    def _finish(self) -> None:
-        """Bring the result into the scene and say what it is."""
-        self._message = self._tr("Nothing was segmented; the scene is as it was.")
-        try:
-            with self._errors_shown(self._tr("The lesions were not segmented.")):
-                finished = self._background.finish(self._scene)
-                self._show(finished.nodes)
-                seconds = self._tr("in {seconds:.1f} s").format(seconds=time.monotonic() - self._began)
-                self._message = " ".join((f"{self.section.summary}, {seconds}.", *finished.notes))
-                self._ui.bundlePathLineEdit.addCurrentPathToHistory()
-        finally:
-            self._background.forget()
-            self.run.end()
+    def _take_result(self) -> str:
+        finished = self._background.finish(self._scene)
+        self._show(finished.nodes)
+        return " ".join((f"{self.section.summary}, {self._in_seconds()}.", *finished.notes))
 
     def _show(self, nodes: Any) -> None:
         parameters = self._parameters
@@ -248,13 +184,3 @@ class SegmentPanel:
         parameters.EndModify(modifying)
         self.section.begin()
         self.over_time.result_came(nodes.segmentation, parameters.flair)
-
-    @contextmanager
-    def _errors_shown(self, title: str) -> Iterator[None]:
-        """Show what a user can put right as a message; a cancel needs none."""
-        try:
-            yield
-        except Cancelled:
-            pass
-        except XTLError as error:
-            self._show_error(f"{title}\n\n{error}", self._background.details)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..data.case import Case
-from ..errors import Cancelled, InputError, XTLError
+from ..errors import InputError
 from ..inference.location import with_locations
 from ..inference.results import SegmentationResult
-from ..progress import ProgressEvent
+from .background import BackgroundRun, WorkerLike, scene_notes
 from .brain_extraction import extract_brain
 from .change import check_output, one_change
 from .choices import bundle_for
@@ -143,25 +142,6 @@ def _add_brain(result: SegmentationResult, scene: Any, reference: Any, probabili
     return node
 
 
-class JobLike(Protocol):
-    """What is asked of a job of the worker; see inference.client.Job."""
-
-    is_done: bool
-    details: tuple[str, ...]
-
-    def poll(self) -> list[ProgressEvent]: ...
-    def cancel(self) -> None: ...
-    def result(self) -> Any: ...
-
-
-class WorkerLike(Protocol):
-    """What is asked of a worker; see inference.client.InferenceWorker."""
-
-    def warm(self, bundle: str | os.PathLike) -> JobLike: ...
-    def segment(self, case: Any, bundle: str | os.PathLike, **options: Any) -> JobLike: ...
-    def close(self) -> None: ...
-
-
 @dataclass(frozen=True)
 class Finished:
     """What an Apply has brought.
@@ -175,49 +155,14 @@ class Finished:
     notes: tuple[str, ...]
 
 
-class BackgroundSegmentation:
-    """One segmentation at a time, in a worker process; nothing here blocks.
-
-    The owner calls :meth:`poll` now and then while :attr:`is_active`, and :meth:`finish` once when
-    :attr:`is_running` has become False after a :meth:`start`.
-
-    Parameters
-    ----------
-    worker : None takes a new InferenceWorker, whose process starts with the first job.
-    """
+class BackgroundSegmentation(BackgroundRun):
+    """One segmentation at a time, in a worker process; :meth:`finish` brings the result into the scene."""
 
     def __init__(self, worker: WorkerLike | None = None) -> None:
-        if worker is None:
-            from ..inference.client import InferenceWorker
-
-            worker = InferenceWorker()
-        self._worker = worker
-        self._warming: JobLike | None = None
-        self._warmed: Path | None = None
-        self._to_warm: Path | None = None
-        self._waiting: tuple[Any, Path, dict[str, Any]] | None = None
-        self._job: JobLike | None = None
-        self._failure: XTLError | None = None
-        self._is_cancelled = False
+        super().__init__(worker)
         self._outputs: dict[str, Any] = {}
         self._channels: dict[str, Any] = {}
         self._around = Around()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a segmentation is under way."""
-        return self._waiting is not None or (self._job is not None and not self._job.is_done)
-
-    @property
-    def is_active(self) -> bool:
-        """Whether there is anything to poll for."""
-        return self.is_running or self._warming is not None or self._to_warm is not None
-
-    def warm(self, bundle: str | os.PathLike) -> None:
-        """Let the worker load a bundle while the user still chooses; nothing is said when that fails."""
-        path = Path(bundle)
-        if path != self._warmed and find_spec("torch") is not None:
-            self._warmed = self._to_warm = path
 
     def start(
         self,
@@ -241,39 +186,8 @@ class BackgroundSegmentation:
         self._around = around or Around()
         case, self._channels = case_for(bundle_for("segmentation", bundle), channels, self._around)
         self._outputs = {name: node for name in OUTPUTS if (node := outputs.get(name)) is not None}
-        self._job, self._failure, self._is_cancelled = None, None, False
-        self._to_warm = None
-        self._waiting = (case, Path(bundle), {**self._around.options, **options})
-        if self._warming is None:
-            self._submit()
-            if self._failure is not None:
-                raise self._failure
-
-    def poll(self) -> list[ProgressEvent]:
-        """What the worker reported since the last call; also carries everything else on."""
-        if self._warming is not None:
-            events = self._warming.poll()
-            if not self._warming.is_done:
-                return events if self._waiting is not None else []
-            self._warming = None
-        if self._waiting is not None:
-            self._submit()
-        elif self._job is not None and not self._job.is_done:
-            return self._job.poll()
-        elif self._to_warm is not None:
-            path, self._to_warm = self._to_warm, None
-            try:
-                self._warming = self._worker.warm(path)
-            except XTLError:  # Apply will say it
-                self._warming = None
-        return []
-
-    def cancel(self) -> None:
-        """Stop; :meth:`poll` finds it done within two seconds, and :meth:`finish` raises Cancelled."""
-        self._is_cancelled = True
-        self._waiting = None
-        if self._job is not None:
-            self._job.cancel()
+        options = {**self._around.options, **options}
+        self._begin(lambda worker: worker.segment(case, Path(bundle), **options), bundle)
 
     def finish(self, scene: Any) -> Finished:
         """Put the result into the scene: into the outputs of :meth:`start` that are still there, else into new nodes.
@@ -283,18 +197,14 @@ class BackgroundSegmentation:
         Cancelled : it was stopped, also when the result was there already.
         XTLError : it failed; :attr:`details` then has what the worker said. The scene is as it was.
         """
-        if self._is_cancelled:
-            raise Cancelled("segmentation")
-        if self._failure is not None:
-            raise self._failure
-        result = self._job.result()
+        result = self._result()
         channels = {name: node for name, node in self._channels.items() if node.GetScene() is scene}
         outputs = {role: node for role, node in self._outputs.items() if node.GetScene() is scene}
         gone = [node.GetName() for name, node in self._channels.items() if name not in channels]
         result, tissue_gone = self._located(result, scene)
         gone += tissue_gone
         nodes = add_result(result, scene, channels, outputs, self._around)
-        return Finished(nodes, (*result.notes, *_scene_notes(gone, len(self._outputs) - len(outputs))))
+        return Finished(nodes, (*result.notes, *scene_notes(gone, len(self._outputs) - len(outputs))))
 
     def _located(self, result: SegmentationResult, scene: Any) -> tuple[SegmentationResult, list[str]]:
         """With locations, where they can be had: the lesions are worth keeping without them."""
@@ -308,37 +218,7 @@ class BackgroundSegmentation:
         except InputError as error:
             return replace(result, notes=(*result.notes, str(error))), []
 
-    @property
-    def details(self) -> tuple[str, ...]:
-        """The worker's last lines after a failure."""
-        return () if self._job is None else tuple(self._job.details)
-
     def forget(self) -> None:
         """Let go of the volumes and nodes of the last run."""
-        self._job, self._outputs, self._channels, self._around = None, {}, {}, Around()
-
-    def close(self) -> None:
-        """End the worker and remove its files, whatever it does."""
-        self.cancel()
-        self._to_warm = self._warming = None
-        self._worker.close()
-        self.forget()
-
-    def _submit(self) -> None:
-        (case, bundle, options), self._waiting = self._waiting, None
-        try:
-            self._job = self._worker.segment(case, bundle, **options)
-            self._warmed = bundle
-        except XTLError as error:
-            self._failure = error
-
-
-def _scene_notes(volumes_gone: Sequence[str], outputs_gone: int) -> tuple[str, ...]:
-    from slicer.i18n import tr as _
-
-    notes = []
-    if volumes_gone:
-        notes.append(_("Removed from the scene meanwhile: {names}.").format(names=", ".join(volumes_gone)))
-    if outputs_gone:
-        notes.append(_("Outputs that were removed meanwhile were made anew."))
-    return tuple(notes)
+        super().forget()
+        self._outputs, self._channels, self._around = {}, {}, Around()
