@@ -16,7 +16,8 @@ from XTLLib.data.geometry import LPS_TO_RAS, Grid
 from XTLLib.data.volume import Volume
 from XTLLib.errors import InputError, MissingPackageError
 from XTLLib.inference.classify import rated_case
-from XTLLib.inference.dicom_seg import dicom_series_of, write_dicom_seg
+from XTLLib.inference.dicom_seg import write_dicom_seg
+from XTLLib.inference.dicom_source import dicom_series_of
 from XTLLib.inference.lesions import find_lesions
 from XTLLib.inference.results import SegmentationResult
 
@@ -124,13 +125,28 @@ def test_highdicom_reads_the_same_slice_by_slice(result, tmp_path):
         np.testing.assert_array_equal(mask, expected)
 
 
-def test_segments_are_coded_and_the_patient_is_that_of_the_series(tmp_path):
+def test_without_its_identity_a_file_is_of_the_same_study_and_names_nobody(tmp_path):
+    import pydicom
+
+    write_series(tmp_path / "series", series_array(), InstitutionName="SECRET-I", **TAGS)
+    path = write_dicom_seg(result_of(tmp_path / "series"), tmp_path / "s.dcm")
+    dataset, source = pydicom.dcmread(path), pydicom.dcmread(next((tmp_path / "series").iterdir()))
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "StudyDate"):
+        assert dataset[keyword].value == ""
+    assert dataset.PatientIdentityRemoved == "YES"
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+        assert dataset[keyword].value == source[keyword].value
+    content = path.read_bytes()
+    assert b"SECRET" not in content and b"19700101" not in content and b"20200202" not in content
+
+
+def test_segments_are_coded_and_the_patient_is_that_of_the_series_when_it_is_to_be_kept(tmp_path):
     import pydicom
 
     write_series(tmp_path / "series", series_array(), **TAGS)
     result = result_of(tmp_path / "series")
     colors = [(0.9, 0.29, 0.23), (0.1, 0.6, 0.9)]
-    dataset = pydicom.dcmread(write_dicom_seg(result, tmp_path / "s.dcm", colors=colors))
+    dataset = pydicom.dcmread(write_dicom_seg(result, tmp_path / "s.dcm", colors=colors, keep_identity=True))
     source = pydicom.dcmread(next((tmp_path / "series").iterdir()))
     for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber", "StudyDate"):
         assert dataset[keyword].value == source[keyword].value
