@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,10 +75,36 @@ def test_an_empty_table_has_its_header(tmp_path):
 def test_findings_keep_their_names_zones_and_order(tmp_path):
     tsv, as_json = write_lesion_table(_rated(), tmp_path)
     lines = [line.split("\t") for line in tsv.read_text().splitlines()]
-    assert lines[0] == ["id", "finding", "zone", "R_mm", "A_mm", "S_mm", "probability"]
-    assert lines[1] == ["1", "left apex", "PZ", "0.00", "0.00", "0.00", "0.2500"]
+    assert lines[0] == ["id", "finding", "zone", "R_mm", "A_mm", "S_mm", "probability", "warnings"]
+    assert lines[1] == ["1", "left apex", "PZ", "0.00", "0.00", "0.00", "0.2500", ""]
     assert lines[2][1:3] == ["2", ""]
     assert json.loads(as_json.read_text())["rows"][1]["probability"] == 0.875
+
+
+def test_what_a_calibration_and_an_ensemble_add_has_columns_of_its_own(tmp_path):
+    plain = _rated()
+    facts = {"interval": (0.125, 0.5), "threshold": 0.2, "is_significant": True, "ppv": 0.375, "npv": None}
+    first = replace(plain.findings[0], **facts, warnings=("zone unknown", "without ADC"))
+    result = replace(
+        plain, findings=(first, plain.findings[1]), operating_point="Youden", notes=("the mean of 5 networks",)
+    )
+    tsv, as_json = write_lesion_table(result, tmp_path, patient="p7")
+    with open(tsv, newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert list(rows[0]) == [
+        "id", "patient", "finding", "zone", "R_mm", "A_mm", "S_mm", "probability", "probability_low",
+        "probability_high", "threshold", "class", "ppv", "npv", "warnings",
+    ]  # fmt: skip
+    assert [rows[0][name] for name in ("patient", "probability_low", "probability_high")] == ["p7", "0.1250", "0.5000"]
+    assert [rows[0][name] for name in ("class", "ppv", "npv")] == ["significant", "0.38", ""]
+    assert rows[0]["warnings"] == "zone unknown; without ADC"
+    assert [rows[1][name] for name in ("probability_low", "threshold", "class", "ppv", "warnings")] == [""] * 5
+    document = json.loads(as_json.read_text())
+    assert document["operating_point"] == "Youden" and document["notes"] == ["the mean of 5 networks"]
+    assert document["rows"][0]["probability_high"] == 0.5 and document["rows"][1]["threshold"] is None
+    meanings = {column["name"]: column["description"] for column in document["columns"]}
+    assert "no bound of a confidence interval" in meanings["probability_low"]
+    assert "in the data of calibration" in meanings["ppv"]
 
 
 def test_bare_rows_are_written_too(tmp_path):

@@ -18,15 +18,15 @@ from .lesions import CONNECTIVITY
 from .location import LOCATIONS
 from .report_pictures import Illustrator, Picture
 from .results import RESEARCH_NOTE, ClassificationResult, Lesion, RatedFinding, SegmentationResult
-from .table import FINDING_COLUMNS, Column, lesion_columns
+from .table import Column, finding_columns, lesion_columns
 
 PICTURED = 24  # the largest lesions; the others stand in a table without pictures
 _TITLES = {
     "id": "", "R": "R<br>mm", "A": "A<br>mm", "S": "S<br>mm", "volume": "volume<br>mm³",
     "longest_diameter": "longest<br>mm", "mean_probability": "prob.<br>mean", "maximum_probability": "prob.<br>max.",
-    "uncertainty": "uncer-<br>tainty",
+    "uncertainty": "uncer-<br>tainty", "probability_low": "prob.<br>low", "probability_high": "prob.<br>high",
 }  # fmt: skip
-_TEXTS = ("finding", "zone", "location")  # columns to be read from the left
+_TEXTS = ("finding", "zone", "location", "class", "warnings")  # columns to be read from the left
 _DECIMALS = {"mm": 1, "mm3": 1, "": 2}
 
 PAGE_STYLE = """
@@ -111,7 +111,7 @@ def report_page(
     if is_segmentation:
         columns, rows, figures = lesion_columns(result), result.lesions, _lesion_figures(result)
     else:
-        columns = FINDING_COLUMNS
+        columns = finding_columns(result)
         rows = sorted(result.findings, key=lambda rated: -rated.probability)
         figures = _finding_figures(result)
     values = [columns[0].value(row) for row in rows]
@@ -201,6 +201,8 @@ def _title(column: Column) -> str:
 
 def _text(column: Column, row: Lesion | RatedFinding) -> str:
     value = column.value(row)
+    if value is None:
+        return ""
     return f"{value:.{_DECIMALS[column.unit]}f}" if isinstance(value, float) else escape(str(value))
 
 

@@ -72,12 +72,46 @@ UNCERTAINTY_COLUMN = Column(
 )
 LOCATION_COLUMN = Column("location", "", "where in the brain the lesion lies", lambda row: row.location)
 
+_CLASSES = {None: "", False: "not significant", True: "significant"}
+
 FINDING_COLUMNS: tuple[Column, ...] = (
     Column("id", "", "value in the label map", lambda row: row.row),
     Column("finding", "", "name of the finding", lambda row: row.finding.identifier),
     Column("zone", "", "zone of the prostate (PZ, TZ, AS, SV), empty when unknown", lambda row: row.finding.zone),
     *ras_columns(lambda row: row.finding.position_ras),
-    Column("probability", "", "probability of clinically significant cancer", lambda row: row.probability, 4),
+    Column(
+        "probability",
+        "",
+        "probability of clinically significant cancer; calibrated where the model has a calibration",
+        lambda row: row.probability,
+        4,
+    ),
+)
+_INTERVAL = "probability that any member of the ensemble gives to any view of it; no bound of a confidence interval"
+INTERVAL_COLUMNS: tuple[Column, ...] = (
+    Column("probability_low", "", f"smallest {_INTERVAL}", lambda row: row.interval and row.interval[0], 4),
+    Column("probability_high", "", f"largest {_INTERVAL}", lambda row: row.interval and row.interval[1], 4),
+)
+OPERATING_COLUMNS: tuple[Column, ...] = (
+    Column("threshold", "", "probability from which on a finding is called significant", lambda row: row.threshold, 4),
+    Column("class", "", "significant: the probability reaches the threshold", lambda row: _CLASSES[row.is_significant]),
+    Column(
+        "ppv",
+        "",
+        "share of the findings called significant that were, at this threshold in the data of calibration",
+        lambda row: row.ppv,
+        2,
+    ),
+    Column(
+        "npv",
+        "",
+        "share of the findings not called significant that were not, at this threshold in the data of calibration",
+        lambda row: row.npv,
+        2,
+    ),
+)
+WARNINGS_COLUMN = Column(
+    "warnings", "", "what is to be known of this finding's rating", lambda row: "; ".join(row.warnings)
 )
 
 Rows = Sequence[Lesion] | Sequence[RatedFinding]
@@ -96,20 +130,40 @@ def lesion_columns(table: SegmentationResult | Sequence[Lesion]) -> tuple[Column
     return (*LESION_COLUMNS, *further, *([LOCATION_COLUMN] if located else []))
 
 
+def finding_columns(
+    table: ClassificationResult | Sequence[RatedFinding], patient: str | None = None
+) -> tuple[Column, ...]:
+    """The columns of a table of rated findings: those of every result, and those that only some results have.
+
+    An interval, and what an operating point gives, have columns when any finding has them; warnings always have one,
+    so that an empty one can be told from none.
+
+    Parameters
+    ----------
+    patient : name or number for a column of its own; None names nobody.
+    """
+    rows = table.findings if isinstance(table, ClassificationResult) else table
+    named = () if patient is None else (Column("patient", "", "whose findings these are", lambda row: patient),)
+    interval = INTERVAL_COLUMNS if any(row.interval is not None for row in rows) else ()
+    operating = OPERATING_COLUMNS if any(row.threshold is not None for row in rows) else ()
+    return (FINDING_COLUMNS[0], *named, *FINDING_COLUMNS[1:], *interval, *operating, WARNINGS_COLUMN)
+
+
 def write_lesion_table(
-    table: SegmentationResult | ClassificationResult | Rows, out: str | os.PathLike
+    table: SegmentationResult | ClassificationResult | Rows, out: str | os.PathLike, patient: str | None = None
 ) -> tuple[Path, Path]:
     """Write ``lesions.tsv`` and ``lesions.json`` into the folder ``out``; an empty table has a header only.
 
     Parameters
     ----------
     table : a result, whose threshold, bundle and kind go into the JSON, or bare rows.
+    patient : of findings: see :func:`finding_columns`.
 
     Returns
     -------
     The two paths.
     """
-    columns, rows, about = _parts(table)
+    columns, rows, about = _parts(table, patient)
     return write_table(columns, rows, about, Path(out) / "lesions")
 
 
@@ -131,7 +185,7 @@ def write_table(columns: Sequence[Column], rows: Sequence[Any], about: dict[str,
     return tsv, as_json
 
 
-def _parts(table) -> tuple[tuple[Column, ...], Sequence, dict[str, Any]]:
+def _parts(table, patient: str | None) -> tuple[tuple[Column, ...], Sequence, dict[str, Any]]:
     if isinstance(table, SegmentationResult):
         about = {
             "task": "segmentation",
@@ -145,10 +199,17 @@ def _parts(table) -> tuple[tuple[Column, ...], Sequence, dict[str, Any]]:
         }
         return lesion_columns(table), table.lesions, about
     if isinstance(table, ClassificationResult):
-        about = {"task": "classification", "bundle": table.bundle_name, "coordinates": "RAS, mm"}
-        return FINDING_COLUMNS, table.findings, about
+        about = {
+            "task": "classification",
+            "bundle": table.bundle_name,
+            "coordinates": "RAS, mm",
+            **({"operating_point": table.operating_point} if table.operating_point else {}),
+            **({"notes": list(table.notes)} if table.notes else {}),
+        }
+        return finding_columns(table, patient), table.findings, about
     rows = tuple(table)
-    columns = FINDING_COLUMNS if rows and isinstance(rows[0], RatedFinding) else lesion_columns(rows)
+    of_findings = bool(rows) and isinstance(rows[0], RatedFinding)
+    columns = finding_columns(rows, patient) if of_findings else lesion_columns(rows)
     return columns, rows, {"coordinates": "RAS, mm"}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..inference.results import ClassificationResult
-from ..inference.table import FINDING_COLUMNS
+from ..inference.table import finding_columns
 from .change import check_output, one_change, output_node
 from .colors import color_labels, probability_color
 from .findings import findings_to_node, label_with_probability
@@ -60,7 +60,7 @@ def add_classification(
     check_output(findings_node, "vtkMRMLMarkupsNode")
     check_output(label_node, "vtkMRMLLabelMapVolumeNode")
     check_output(table_node, "vtkMRMLTableNode")
-    columns = table_columns(FINDING_COLUMNS, result.findings)
+    columns = table_columns(finding_columns(result), result.findings)
     names = [f"finding {rated.finding.identifier}: {rated.probability:.2f}" for rated in result.findings]
     rgb = [probability_color(rated.probability) for rated in result.findings]
     prefix = "" if reference_node is None else f"{reference_node.GetName()} "
