@@ -43,10 +43,11 @@ _SHOWN = 4
 
 def code_in(folder: Path) -> tuple[str, ...]:
     """Everything in a bundle's folder that names code other than XTL's own, each with its place, in words."""
+    members = _listed_members(folder)
     files = (
         f"{file} ({_KINDS.get(PurePosixPath(file).suffix.lower(), 'a file that XTL does not know')})"
         for file in bundle_files(folder)
-        if not _is_known(file)
+        if not _is_known(file, members)
     )
     return (*files, *_code_in_inference(folder), *_code_in_metadata(folder))
 
@@ -57,8 +58,16 @@ def enumerate_some(words: tuple[str, ...]) -> str:
     return "; ".join(words[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _is_known(file: str) -> bool:
-    if file in layout.WRITTEN:
+def _listed_members(folder: Path) -> tuple[str, ...]:
+    """The further networks that the bundle's description lists: XTL reads them as plain tensors."""
+    try:
+        return tuple(file for file, _ in read_bundle(folder).members)
+    except InputError:
+        return ()
+
+
+def _is_known(file: str, members: tuple[str, ...]) -> bool:
+    if file in layout.WRITTEN or file in members:
         return True
     path = PurePosixPath(file)
     in_place = path.parts[0] == "docs" or (

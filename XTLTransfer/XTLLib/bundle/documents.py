@@ -21,7 +21,7 @@ _README = """# {name}
     xtl {command}
     python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir CASE --output_dir OUT
 
-The second line needs XTLLib on the Python path and looks for one file a channel in CASE ({files}).
+The second line needs XTLLib on the Python path and looks for one file a channel in CASE ({files}).{ensemble}
 
 ## Chain
 {chain}
@@ -50,11 +50,28 @@ def readme_text(described: Mapping[str, Any], provenance: Mapping[str, Any]) -> 
         command=f"segment --bundle . {volumes} --out OUT"
         if segmentation
         else f"classify --bundle . {volumes} --findings findings.csv --out OUT",
+        ensemble=_ensemble_text(described),
         files=files if segmentation else f"{files}, findings.csv",
         chain=_chain_text(provenance),
         threshold=post["threshold"],
         minimum=post["minimum_volume_mm3"],
     )
+
+
+def _ensemble_text(described: Mapping[str, Any]) -> str:
+    """What the second line of "Use" leaves out, and what the calibration rests on."""
+    count, calibration = 1 + len(described["weights"].get("members", ())), described.get("calibration")
+    lines = []
+    if count > 1:
+        lines.append(f"These are {count} networks, whose mean is the result; the second line runs the first one only.")
+    if calibration is not None:
+        points = ", ".join(point["rule"] for point in calibration["operating_points"]) or "none"
+        lines.append(
+            f"Probabilities are calibrated ({calibration['method']}) on {calibration['findings']} findings of "
+            f"{calibration['patients']} patients, {calibration['positives']} of them positive "
+            f"({calibration['source']}); operating points: {points}. The second line gives them uncalibrated."
+        )
+    return "".join(f"\n\n{line}" for line in lines)
 
 
 def licence_text(name: str, provenance: Mapping[str, Any]) -> str:
@@ -64,7 +81,7 @@ def licence_text(name: str, provenance: Mapping[str, Any]) -> str:
         "",
         "Configuration files and documents of this bundle: Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0).",
         "",
-        "Weights (models/model.pt): derived from the sources below. Their terms, which may forbid commercial use or",
+        "Weights (models/): derived from the sources below. Their terms, which may forbid commercial use or",
         "redistribution, apply to the weights. Check them before you pass the bundle on.",
         "",
     ]

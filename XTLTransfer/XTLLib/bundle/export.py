@@ -12,7 +12,6 @@ from typing import Literal, get_args
 from ..errors import InputError
 from ..files import atomic_file, atomic_folder
 from ..progress import Progress
-from . import layout
 from .compiled import PARITY, write_compiled
 from .hashes import bundle_files
 from .load import read_bundle
@@ -21,6 +20,7 @@ from .verify import verify_bundle
 ExportFormat = Literal["folder", "zip", "torchscript", "torch-export", "onnx"]
 FORMATS = get_args(ExportFormat)
 _SUFFIXES = {"zip": ".zip", "torchscript": ".pt", "torch-export": ".pt2", "onnx": ".onnx"}
+_WEIGHTS_FOLDER = "models/"  # tensors do not shrink
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the archive of one bundle is the same file at any time
 
 
@@ -107,7 +107,7 @@ def _zip(bundle: Path, draft: Path, name: str) -> None:
     folder = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".") or "model"
     with zipfile.ZipFile(draft, "w") as archive:
         for file in bundle_files(bundle):
-            method = zipfile.ZIP_STORED if file == layout.WEIGHTS else zipfile.ZIP_DEFLATED
+            method = zipfile.ZIP_STORED if file.startswith(_WEIGHTS_FOLDER) else zipfile.ZIP_DEFLATED
             info = zipfile.ZipInfo(f"{folder}/{file}", _EARLIEST)
             info.compress_type, info.external_attr = method, 0o100644 << 16
             with open(bundle / file, "rb") as stream, archive.open(info, "w", force_zip64=True) as out:

@@ -77,7 +77,8 @@ def import_bundle(
             check(bundle)
         final = name if name is not None else bundle.name
         require_free_name(final, replace)
-        check_weights_archive(draft / layout.WEIGHTS, limits)
+        for file in (layout.WEIGHTS, *(file for file, _ in bundle.members)):
+            check_weights_archive(draft / file, limits)
         _require_network_of_the_weights_size(bundle, source)
         notes = _verified(draft, source, trust, progress.part(0.5, 1.0))
         with atomic_folder(library / final) as place:
@@ -114,12 +115,13 @@ def _require_network_of_the_weights_size(bundle: Bundle, source: str | os.PathLi
 
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in build_network(bundle.spec).parameters())
-    size = (bundle.path / layout.WEIGHTS).stat().st_size
-    if count * _FEWEST_BYTES > size:
-        raise InputError(
-            f"{source} describes a network of {count} parameters and holds weights of {size} bytes",
-            "Get the model again from where it came",
-        )
+    for file in (layout.WEIGHTS, *(file for file, _ in bundle.members)):
+        size = (bundle.path / file).stat().st_size
+        if count * _FEWEST_BYTES > size:
+            raise InputError(
+                f"{source} describes a network of {count} parameters and holds weights of {size} bytes",
+                "Get the model again from where it came",
+            )
 
 
 def _verified(draft: Path, source: str | os.PathLike, trust: bool, progress: Progress) -> tuple[str, ...]:

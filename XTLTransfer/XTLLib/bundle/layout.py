@@ -10,6 +10,8 @@ CHAIN = "configs/chain.json"
 XTL = "configs/xtl.json"
 HASHES = "configs/hashes.json"
 WEIGHTS = "models/model.pt"
+MEMBER = "models/member-{number}.pt"  # of an ensemble, from number 2 on; the first is WEIGHTS
+MOST_NETWORKS = 20  # of an ensemble
 README = "docs/README.md"
 LICENSE = "LICENSE"
 

@@ -14,6 +14,7 @@ from ..data.prepare import Preparation
 from ..errors import InputError
 from ..networks.spec import NetworkSpec
 from . import layout
+from .calibration import Calibration
 from .plain import require_plain
 from .postprocessing import check_postprocessing
 
@@ -37,6 +38,8 @@ class Bundle:
     patch_spec : how a finding becomes the input, for classification, else None.
     threshold : smallest probability of a lesion voxel. minimum_volume_mm3 : smaller lesions are dropped.
     provenance : ``configs/chain.json``. metadata : ``configs/metadata.json``.
+    calibration : of the probabilities of a classification, None when the bundle has none.
+    members : (file, SHA-256) of the further networks of an ensemble, all of ``spec``.
     """
 
     path: Path
@@ -52,6 +55,9 @@ class Bundle:
     provenance: Mapping[str, Any]
     metadata: Mapping[str, Any]
     _network: nn.Module | None = None
+    calibration: Calibration | None = None
+    members: tuple[tuple[str, str], ...] = ()
+    _further: tuple[nn.Module, ...] | None = None
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -71,16 +77,19 @@ class Bundle:
     def network(self, device: str | torch.device = "cpu") -> nn.Module:
         """The network with its weights, in evaluation mode, in the fast memory layout, on a device.
 
+        Of an ensemble the first one; ``networks`` gives all.
         It is made once; every call gives the same module, moved to the device. Copy it before training it.
         """
         if self._network is None:
-            from ..networks.build import build_network
-            from ..networks.layout import to_fast_layout
-            from .weights import load_weights_into
-
-            network = load_weights_into(_build(build_network, self), self.path / layout.WEIGHTS, self.weights_sha256)
-            object.__setattr__(self, "_network", to_fast_layout(network))
+            object.__setattr__(self, "_network", _read_network(self, layout.WEIGHTS, self.weights_sha256))
         return self._network.to(device).eval()
+
+    def networks(self, device: str | torch.device = "cpu") -> tuple[nn.Module, ...]:
+        """All networks of the ensemble, each as ``network`` gives the first; one where there is no ensemble."""
+        if self._further is None:
+            further = tuple(_read_network(self, file, sha256) for file, sha256 in self.members)
+            object.__setattr__(self, "_further", further)
+        return (self.network(device), *(network.to(device).eval() for network in self._further))
 
 
 def load_bundle(path: str | os.PathLike) -> Bundle:
@@ -91,7 +100,7 @@ def load_bundle(path: str | os.PathLike) -> Bundle:
     InputError : names the file that is missing, broken, of a later format or does not fit the others.
     """
     bundle = read_bundle(path)
-    bundle.network()
+    bundle.networks()
     return bundle
 
 
@@ -140,9 +149,8 @@ def _bundle(path: Path, described: dict, metadata: dict, provenance: dict) -> Bu
         )
     post = {name: float(described["postprocessing"][name]) for name in ("threshold", "minimum_volume_mm3")}
     check_postprocessing(**post)
-    require_plain(
-        {key: described[key] for key in ("name", "description", "network", "preparation", "patches")}, channels
-    )
+    plain = {key: described[key] for key in ("name", "description", "network", "preparation", "patches")}
+    require_plain({**plain, "calibration": described.get("calibration")}, channels)
     return Bundle(
         path=path,
         name=str(described["name"]),
@@ -155,7 +163,35 @@ def _bundle(path: Path, described: dict, metadata: dict, provenance: dict) -> Bu
         weights_sha256=str(described["weights"]["sha256"]),
         provenance=provenance,
         metadata=metadata,
+        calibration=_calibration(described, task),
+        members=_members(path, described["weights"].get("members", [])),
     )
+
+
+def _calibration(described: Mapping[str, Any], task: str) -> Calibration | None:
+    values = described.get("calibration")  # bundles of before have none
+    if values is None:
+        return None
+    if task != "classification":
+        raise InputError(f"a calibration of a {task}", _REMEDY)
+    return Calibration.from_dict(values)
+
+
+def _members(path: Path, listed: Any) -> tuple[tuple[str, str], ...]:
+    """(file, SHA-256) of the further networks; each is where XTL would have written it, and nowhere else."""
+    if not isinstance(listed, list) or len(listed) >= layout.MOST_NETWORKS:
+        raise InputError(f"the members of an ensemble are no list of at most {layout.MOST_NETWORKS - 1}", _REMEDY)
+    members = []
+    for number, member in enumerate(listed, start=2):
+        file, sha256 = member["file"], member["sha256"]
+        if file != layout.MEMBER.format(number=number):
+            raise InputError(f"network {number} of the ensemble is said to be in {str(file)[:80]!r}", _REMEDY)
+        if not isinstance(sha256, str):
+            raise InputError(f"network {number} of the ensemble has no hash", _REMEDY)
+        if not (path / file).is_file():
+            raise InputError(f"{file} is missing", _REMEDY)
+        members.append((file, sha256))
+    return tuple(members)
 
 
 def _preparation(values: Mapping[str, Any]) -> Preparation:
@@ -164,6 +200,14 @@ def _preparation(values: Mapping[str, Any]) -> Preparation:
     if wrong:
         raise InputError(f"the preparation has a key too many or too few: {', '.join(wrong)}", _REMEDY)
     return Preparation(**values)
+
+
+def _read_network(bundle: Bundle, file: str, sha256: str) -> nn.Module:
+    from ..networks.build import build_network
+    from ..networks.layout import to_fast_layout
+    from .weights import load_weights_into
+
+    return to_fast_layout(load_weights_into(_build(build_network, bundle), bundle.path / file, sha256))
 
 
 def _build(build_network, bundle: Bundle) -> nn.Module:

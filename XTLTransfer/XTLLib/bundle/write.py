@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ..files import atomic_folder, sha256_of
 from ..networks.spec import NetworkSpec
 from ..transfer.provenance import hash_of_weights
 from . import layout
+from .calibration import Calibration
 from .documents import licence_text, readme_text
 from .hashes import write_hashes
 from .inference_config import inference_config, preparation_to_dict
@@ -41,6 +42,8 @@ def write_bundle(
     provenance: Mapping[str, Any] | None = None,
     name: str = "XTL",
     description: str = "",
+    members: Sequence[nn.Module] = (),
+    calibration: Calibration | None = None,
 ) -> Path:
     """Write a trained network as a MONAI Bundle, whole or not at all.
 
@@ -54,6 +57,8 @@ def write_bundle(
         ``weights_out`` is the hash of this network. Absolute paths in it are cut to their last part: a
         bundle tells nothing about the machine it was made on.
     name, description : for people.
+    members : further trained networks of ``spec``, which make an ensemble with ``network``.
+    calibration : of a classification's probabilities.
 
     Raises
     ------
@@ -61,6 +66,7 @@ def write_bundle(
     """
     post = {"threshold": 0.5, "minimum_volume_mm3": 0.0, **(postprocessing or {})}
     _check(spec, task, preparation, patches, post)
+    _check_ensemble(network, members, calibration, task)
     provenance = _without_absolute_paths(dict(provenance or {}))
     _require_own_provenance(network, provenance)
     description = description or layout.TASKS[task]
@@ -80,6 +86,10 @@ def write_bundle(
             "postprocessing": post,
             "weights": {"file": layout.WEIGHTS, "sha256": sha256_of(draft / layout.WEIGHTS)},
         }
+        if members:
+            described["weights"]["members"] = [_save_member(draft, *member) for member in enumerate(members, start=2)]
+        if calibration is not None:
+            described["calibration"] = calibration.to_dict()
         require_plain(described, (preparation or patches).channels)
         metadata = bundle_metadata(name, description, task, preparation, patches, size_multiple)
         inference = inference_config(spec, preparation, patches, **post, name=name)
@@ -115,6 +125,29 @@ def _check(spec: NetworkSpec, task: str, preparation, patches, post: Mapping[str
     if unknown:
         raise InputError(f"unknown postprocessing {', '.join(unknown)}", "Use threshold and minimum_volume_mm3")
     check_postprocessing(**post)
+
+
+def _check_ensemble(
+    network: nn.Module, members: Sequence[nn.Module], calibration: Calibration | None, task: str
+) -> None:
+    if len(members) >= layout.MOST_NETWORKS:
+        raise InputError(
+            f"an ensemble of {len(members) + 1} networks", f"Give at most {layout.MOST_NETWORKS}, as fewer folds do"
+        )
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    for number, member in enumerate(members, start=2):
+        if {name: value.shape for name, value in member.state_dict().items()} != shapes:
+            raise InputError(f"network {number} of an ensemble differs from the first", "Give networks of one kind")
+    if calibration is not None and task != "classification":
+        raise InputError(f"a calibration of a {task}", "Leave it out")
+    if calibration is not None:
+        Calibration.from_dict(json.loads(json.dumps(calibration.to_dict())))  # what is refused is not written
+
+
+def _save_member(draft: Path, number: int, network: nn.Module) -> dict[str, str]:
+    file = layout.MEMBER.format(number=number)
+    save_weights(network, draft / file)
+    return {"file": file, "sha256": sha256_of(draft / file)}
 
 
 def _require_own_provenance(network: nn.Module, provenance: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ from .geometry import Grid
 from .volume import Volume
 
 ZONES = ("PZ", "TZ", "AS", "SV")
+ZONE_INDEX: Mapping[str, int] = {"": 0} | {zone: number for number, zone in enumerate(ZONES, start=1)}
+"""What a network is told of a zone; 0, as of anything else, is unknown."""
 # As the anatomy in PI-CAI's own files has it (HeviAI23): label 1 is the horseshoe behind and beside label 2.
 PICAI_ZONES: Mapping[int, str] = {1: "PZ", 2: "TZ"}
 REACH_MM = 5.0  # a project choice: findings are marked on the border of the gland, and masks end before it
