@@ -58,6 +58,7 @@ def test_the_table_has_typed_columns(scene):
         "A": vtk.VTK_DOUBLE,
         "S": vtk.VTK_DOUBLE,
         "probability": vtk.VTK_DOUBLE,
+        "warnings": vtk.VTK_STRING,
     }
     assert [table.GetColumnUnitLabel(name) for name in "RAS"] == ["mm"] * 3
     assert [columns["finding"].GetValue(n) for n in range(3)] == ["1", "left base", "3"]
