@@ -77,6 +77,29 @@ def test_a_patch_shows_patient_space_for_any_grid(seed, flips, centre):
         assert np.allclose(channel * deviation + mean, places @ GRADIENT + 200, atol=0.02)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.tuples(*[st.floats(-4, 4)] * 3),
+    st.sampled_from([((3, 4, 5), (10.0, 8.0, 6.0)), ((1, 6, 5), (7.0, 9.0, 3.0)), ((1, 8, 8), (8.8, 8.8, 3.0))]),
+)
+def test_the_lattice_says_where_the_samples_of_a_patch_lie(seed, centre, patch):
+    """On a linear image a sample's value tells its place; the last patch has the volume's pixels, which are cut out."""
+    t2w = grid_around_zero((24, 40, 40), (1.1, 1.1, 2.0), seed)
+    adc = grid_around_zero((20, 30, 30), (1.7, 1.6, 3.0), seed + 1)
+    case = Case("P", {"T2W": linear(t2w, "T2W"), "ADC": linear(adc, "ADC")}, "T2W")
+    shape, size_mm = patch
+    spec = PatchSpec(("T2W", "ADC"), shape, dict.fromkeys(("T2W", "ADC"), size_mm), "robust")
+    source = PatchSource(case, spec)
+    for values, name in zip(source.patch(Finding("1", centre)), spec.channels):
+        lattice = source.lattice(name, Finding("1", centre))
+        mean, deviation = robust_scale(case.channels[name])
+        assert lattice.shape == shape
+        assert np.allclose(values * deviation + mean, positions(lattice) @ GRADIENT + 200, atol=0.03)
+        thickness = size_mm[2] / shape[0] if shape[0] > 1 else max(size_mm[2], case.channels[name].grid.spacing_mm[2])
+        assert lattice.spacing_mm[2] == pytest.approx(thickness, rel=0.05)  # slices may be tilted to the patch
+
+
 def bright_point(grid: Grid, point: np.ndarray, width_mm: float) -> Volume:
     distance = np.linalg.norm(positions(grid) - point, axis=-1)
     return Volume((1000 * np.exp(-((distance / width_mm) ** 2)) + 1).astype(np.float32), grid)

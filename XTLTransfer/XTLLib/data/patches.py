@@ -155,6 +155,26 @@ class PatchSource:
                 warnings.append(f"finding {finding.identifier}: {words} of its patch lie outside the {name} image")
         return Patch(array, outside, tuple(missing), tuple(warnings))
 
+    def lattice(self, name: str, finding: Finding) -> Grid:
+        """Where the samples of a channel's unmoved patch lie: array[k, j, i] of the patch is a voxel of this grid.
+
+        The one layer of a patch of one slice is as thick as its extent or the volume's slices, whichever is thicker.
+        """
+        volume, size_mm = self._case.channels[name], self._spec.size_mm[name]
+        ijk, blocks = self._sample_points(volume.grid, np.asarray(finding.position_ras, dtype=float), size_mm, None)
+        samples = volume.grid.index_to_ras(ijk).reshape(*blocks, 3).mean(axis=(1, 3, 5))
+        steps = self._axes * size_mm / np.array(self._spec.shape[::-1])
+        for column, axis in enumerate((2, 1, 0)):  # i, j, k
+            if samples.shape[axis] > 1:
+                steps[:, column] = (samples.take(-1, axis) - samples.take(0, axis)).reshape(-1, 3)[0]
+                steps[:, column] /= samples.shape[axis] - 1
+        if self._spec.shape[0] == 1:
+            slice_mm = volume.grid.spacing_mm[self._slice_axis(volume.grid)]
+            steps[:, 2] = self._axes[:, 2] * max(size_mm[2], slice_mm)
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = steps, samples[0, 0, 0]
+        return Grid(self._spec.shape, affine)
+
     def _channel(self, name: str, finding: Finding, motion: PatchMotion | None) -> tuple[np.ndarray, float]:
         """float32 (K, J, I), and the share of its samples that lie outside the volume."""
         from scipy.ndimage import map_coordinates
@@ -230,12 +250,16 @@ class PatchSource:
 
     def _shift_to_slice(self, grid: Grid, centre: np.ndarray) -> np.ndarray:
         """The move (di, dj, dk) of the centre onto the nearest slice of this volume."""
-        directions = grid.ijk_to_ras[:3, :3] / np.array(grid.spacing_mm)
-        axis = int(np.argmax(np.abs(directions.T @ self._axes[:, 2])))
+        axis = self._slice_axis(grid)
         shift = np.zeros(3)
         index = grid.ras_to_index(centre)[axis]
         shift[axis] = round(float(index)) - index
         return shift
+
+    def _slice_axis(self, grid: Grid) -> int:
+        """The axis (i = 0, j = 1, k = 2) of a volume that runs nearest to the patch's z."""
+        directions = grid.ijk_to_ras[:3, :3] / np.array(grid.spacing_mm)
+        return int(np.argmax(np.abs(directions.T @ self._axes[:, 2])))
 
 
 def _are_voxels(voxels_a_step: np.ndarray) -> bool:
