@@ -64,6 +64,15 @@ def percentile_interval(values: np.ndarray, level: float) -> tuple[float, float]
     return float(low), float(high)
 
 
+def two_sided_p(differences: np.ndarray) -> float:
+    """Twice the smaller share of bootstrapped differences on one side of 0, counted as (draws there + 1) / (draws + 1).
+
+    Never 0: so many draws cannot show a smaller one.
+    """
+    below, above = (differences <= 0).sum(), (differences >= 0).sum()
+    return float(min(1.0, 2.0 * (min(below, above) + 1.0) / (differences.size + 1.0)))
+
+
 def tails(level: float) -> tuple[float, float]:
     """The two quantiles of a central interval. Raises InputError unless 0 < level < 1."""
     if not 0.0 < level < 1.0:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from .binary import checked_scores
-from .bootstrap import DIFFERENCE_DRAWS, INTERVAL_DRAWS, patient_draws, percentile_interval
+from .bootstrap import DIFFERENCE_DRAWS, INTERVAL_DRAWS, patient_draws, percentile_interval, two_sided_p
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,8 @@ def auc_difference(
         ]
     )
     low, high = percentile_interval(values, level)
-    below, above = (values <= 0).sum(), (values >= 0).sum()
-    p_value = min(1.0, 2.0 * (min(below, above) + 1.0) / (draws + 1.0))
     a, b = auc(scores_a, truth), auc(scores_b, truth)
-    return AucDifference(a, b, a - b, low, high, float(p_value), level, draws, len(set(patients)))
+    return AucDifference(a, b, a - b, low, high, two_sided_p(values), level, draws, len(set(patients)))
 
 
 def macro_auc(scores: np.ndarray, truth: np.ndarray) -> float:
