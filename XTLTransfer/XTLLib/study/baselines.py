@@ -1,4 +1,4 @@
-"""What a network has to beat: one threshold on FLAIR, one contrast on ADC."""
+"""What a network has to beat without any training: one threshold on FLAIR, one contrast on ADC; their patches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.case import Case
+from ..data.datalist import Datalist
 from ..data.patches import PatchSpec
 from ..data.prepare import Preparation
 from ..data.volume import Volume
@@ -15,6 +16,16 @@ from ..metrics.overlap import dice
 
 _CENTRE_RADIUS_MM = 5.0
 _RING_MM = (8.0, 16.0)
+# Rows and columns of a baseline's patches, and the extent in mm of each channel that it may use. A project choice:
+# radiomics sees what the networks of Resources/Chains see. The SVM's 5 mm are cut out of 15 mm, because a patch
+# that is constant is refused, and 5 mm without contrast are no sign of a damaged image.
+_SAMPLES = {"radiomics-lr": 32, "svm": 15, "adc-contrast": 32}
+_EXTENTS_MM = {
+    "radiomics-lr": {"T2W": 16.0, "ADC": 32.0, "HBV": 32.0},
+    "svm": {"T2W": 15.0, "ADC": 15.0, "HBV": 15.0},
+    "adc-contrast": {"ADC": 64.0},
+}
+_SLICE_MM = 3.0  # says only how thick a slice is thought to be: patches of one slice are one slice of the image
 
 
 class FlairThreshold:
@@ -49,6 +60,22 @@ class FlairThreshold:
     def _image_and_truth(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
         prepared = self._preparation(case)
         return prepared.image[0], prepared.mask_on_working_grid(case.mask)
+
+
+def baseline_patches(name: str, datalist: Datalist) -> PatchSpec:
+    """The patches that a baseline sees: one slice, rank intensity, of the channels that the datalist has.
+
+    Raises InputError when it has none that the baseline can use.
+    """
+    extents = {channel: mm for channel, mm in _EXTENTS_MM[name].items() if channel in datalist.channels}
+    if not extents:
+        raise InputError(
+            f"its channels are {', '.join(datalist.channels)}, this baseline needs {' or '.join(_EXTENTS_MM[name])}",
+            "Add such a channel to the datalist, or leave this baseline out",
+        )
+    reference = datalist.reference if datalist.reference in extents else next(iter(extents))
+    sizes = {channel: (mm, mm, _SLICE_MM) for channel, mm in extents.items()}
+    return PatchSpec(tuple(extents), (1, _SAMPLES[name], _SAMPLES[name]), sizes, "rank", reference)
 
 
 def adc_contrast(patches: np.ndarray, spec: PatchSpec) -> np.ndarray:

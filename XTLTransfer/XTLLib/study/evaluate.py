@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..data.case import Case
-from ..data.datalist import Datalist
+from ..data.datalist import Datalist, Entry
 from ..data.load import load_case
 from ..data.patches import PatchSpec, load_patch
 from ..data.volume import Volume, resample
@@ -59,14 +60,54 @@ def evaluate_classification(bundle_path: Path, fold: Datalist, device: str) -> l
 
     bundle = load_bundle(bundle_path)
     ratings = rate_patches(bundle, held_out_patches(fold, bundle.patch_spec), device=device)
-    return [{"truth": float(entry.label), "score": float(p)} for entry, p in zip(fold.test, ratings)]
+    return _rated(fold, ratings)
+
+
+def evaluate_baseline(name: str, fold: Datalist, seed: int = 0) -> list[dict[str, float]]:
+    """Fit a baseline to what a fold has for training, and rate its held-out cases.
+
+    Training and validation part are both fitted to: what a baseline has to choose it chooses by inner folds of its
+    own, which keep patients together. Nothing of the test part is seen before the last step.
+
+    Parameters
+    ----------
+    name : ``radiomics-lr``, ``svm`` or ``adc-contrast`` (classification), ``flair-threshold`` (segmentation).
+    seed : of the inner folds; the two that are not learned do without.
+
+    Returns
+    -------
+    For each case of the test part, in its order, ``{"truth": 0 or 1, "score": larger where cancer is likelier}``, of
+    a segmentation the figures of :func:`segmentation_values`. Scores are no probabilities.
+
+    Raises
+    ------
+    InputError : the baseline is not for this task, a part is empty or lacks labels, the training findings are too few
+        to choose by, or images cannot be used; it names the baseline and the datalist.
+    MissingPackageError : scikit-image is not installed, for ``radiomics-lr``.
+    """
+    from .config import BASELINE_TASKS
+
+    try:
+        if BASELINE_TASKS.get(name) != fold.task:
+            fitting = ", ".join(known for known, task in BASELINE_TASKS.items() if task == fold.task)
+            raise InputError(f"it does not serve {fold.task}", f"Use one of: {fitting or 'none for this task'}")
+        if not fold.test or not fold.training:
+            raise InputError("the fold lacks a training or a test part", "Divide the datalist into folds")
+        require_truth(fold)
+        if name == "flair-threshold":
+            return evaluate_flair_threshold(fold)
+        if name == "adc-contrast":
+            return evaluate_adc_contrast(fold)
+        return _evaluate_learned(name, fold, seed)
+    except InputError as error:
+        raise InputError(f"the baseline {name} on the datalist {fold.name}: {error.what}", error.remedy) from error
 
 
 def evaluate_flair_threshold(fold: Datalist) -> list[dict[str, float]]:
     """The threshold that fits the fold's training cases best, on its test cases."""
     from .baselines import FlairThreshold
 
-    baseline = FlairThreshold().fit([load_case(entry, fold) for entry in fold.training])
+    baseline = FlairThreshold().fit([load_case(entry, fold) for entry in fold.training + fold.validation])
     values = []
     for entry in fold.test:
         case = load_case(entry, fold)
@@ -74,11 +115,37 @@ def evaluate_flair_threshold(fold: Datalist) -> list[dict[str, float]]:
     return values
 
 
-def evaluate_adc_contrast(fold: Datalist, spec: PatchSpec) -> list[dict[str, float]]:
+def evaluate_adc_contrast(fold: Datalist, spec: PatchSpec | None = None) -> list[dict[str, float]]:
     """The ADC contrast of the fold's test findings."""
-    from .baselines import adc_contrast
+    from .baselines import adc_contrast, baseline_patches
 
-    scores = adc_contrast(held_out_patches(fold, spec), spec)
+    spec = spec or baseline_patches("adc-contrast", fold)
+    return _rated(fold, adc_contrast(held_out_patches(fold, spec), spec))
+
+
+def _evaluate_learned(name: str, fold: Datalist, seed: int) -> list[dict[str, float]]:
+    """A classifier fitted to features of the training findings, on the test findings."""
+    from .baselines import baseline_patches
+    from .radiomics import fit_radiomics, patch_features
+    from .svm_baseline import fit_svm, neighbourhoods
+
+    spec = baseline_patches(name, fold)
+    known = fold.training + fold.validation
+    patches = [np.stack([load_patch(entry, fold, spec) for entry in part]) for part in (known, fold.test)]
+    if name == "svm":
+        fit, features = fit_svm, [neighbourhoods(p, _zones(part)) for p, part in zip(patches, (known, fold.test))]
+    else:
+        fit, features = fit_radiomics, [patch_features(part) for part in patches]
+    truth = np.array([entry.label for entry in known])
+    model = fit(features[0], truth, [entry.patient for entry in known], seed)
+    return _rated(fold, model.decision_function(features[1]))
+
+
+def _zones(entries: Sequence[Entry]) -> list[str]:
+    return [entry.finding.zone if entry.finding else "" for entry in entries]
+
+
+def _rated(fold: Datalist, scores: np.ndarray) -> list[dict[str, float]]:
     return [{"truth": float(entry.label), "score": float(score)} for entry, score in zip(fold.test, scores)]
 
 
