@@ -167,7 +167,7 @@ class Datalist:
                 paths = [entry.images[channel] for channel in self.channels]
                 paths += [entry.label] if isinstance(entry.label, str) else []
                 for path in [*paths, *entry.further_masks]:
-                    digest.update(_digest_of(Path(path)).encode())
+                    digest.update(digest_of_image(Path(path)).encode())
         return digest.hexdigest()
 
     def save(self, path: str | os.PathLike) -> None:
@@ -277,7 +277,8 @@ def _check_labels(datalist: Datalist) -> None:
         )
 
 
-def _digest_of(path: Path) -> str:
+def digest_of_image(path: Path) -> str:
+    """SHA-256 of a file, or those of all files of a folder; remembered while the files do not change."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     try:
         states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from ..transfer.chain import BackboneName, Chain, ConversionRule, chain_from_dict, load_chain
 from ..transfer.presets import PRESETS
@@ -110,8 +110,8 @@ class Study(StrictModel):
     repeats: int = Field(1, ge=1)
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     sizes: Annotated[tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...], Field(min_length=1)] = (ALL,)
-    arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
-    baselines: tuple[BaselineName, ...] = ()
+    arms: tuple[Arm, ...]
+    baselines: tuple[BaselineName, ...] = Field((), validate_default=True)
     comparisons: tuple[tuple[str, str], ...] = ()
     unit: Unit = "patient"
     primary_metric: MetricName | None = None
@@ -136,22 +136,38 @@ class Study(StrictModel):
                 raise ValueError(f"{first} is compared with itself")
         return pairs
 
-    @model_validator(mode="after")
-    def _names_fit(self) -> Study:
-        names = self.names
-        if len({name.lower() for name in names}) < len(names):  # they become folders
+    @field_validator("arms")
+    @classmethod
+    def _has_arms(cls, arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
+        if not arms:  # not by min_length, which hides what is wrong with an arm
+            raise ValueError("a study has one arm or more")
+        return arms
+
+    @field_validator("baselines")
+    @classmethod
+    def _names_differ(cls, baselines: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        names = [*_names(info.data.get("arms", ())), *baselines]
+        if len({name.lower() for name in names}) < len(names):  # some file systems do not tell a from A
             raise ValueError(f"a name stands twice among arms and baselines ({', '.join(names)})")
-        unknown = sorted({name for pair in self.comparisons for name in pair} - set(names))
+        return baselines
+
+    @field_validator("comparisons")
+    @classmethod
+    def _names_are_known(cls, pairs: tuple[tuple[str, str], ...], info: ValidationInfo) -> tuple[tuple[str, str], ...]:
+        if "arms" not in info.data or "baselines" not in info.data:
+            return pairs  # what is wrong with these is said first
+        names = [*_names(info.data["arms"]), *info.data["baselines"]]
+        unknown = sorted({name for pair in pairs for name in pair} - set(names))
         if unknown:
             raise ValueError(
                 f"a comparison names {', '.join(unknown)}, which is neither an arm nor a baseline ({', '.join(names)})"
             )
-        return self
+        return pairs
 
     @property
     def names(self) -> tuple[str, ...]:
         """Arms, then baselines, in the order of the file."""
-        return tuple(arm.name for arm in self.arms) + self.baselines
+        return (*_names(self.arms), *self.baselines)
 
     @property
     def training_sizes(self) -> tuple[int | None, ...]:
@@ -171,6 +187,10 @@ class Study(StrictModel):
 def load_study(path: str | os.PathLike) -> Study:
     """Read a study file. Paths in it are relative to it. Raises InputError naming file, line and key."""
     return load_model(Path(path), Study, _PATH_KEYS)
+
+
+def _names(arms: Sequence[Arm]) -> tuple[str, ...]:
+    return tuple(arm.name for arm in arms)
 
 
 def _merged(training: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

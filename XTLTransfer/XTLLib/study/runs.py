@@ -74,13 +74,18 @@ def fold_datalist(study: Study, datalist: Datalist, run: PlannedRun) -> Datalist
     return replace(fold, training=tuple(training), validation=(), test=tuple(sorted(fold.test, key=_order)))
 
 
-def stage_datalists(study: Study, chain: Chain, fold: Datalist) -> dict[str, Datalist]:
-    """Path -> what an intermediate stage learns from in its place: of the study's own datalist the training part.
+def stage_datalists(path: str, chain: Chain, fold: Datalist) -> dict[str, Datalist]:
+    """Path -> what intermediate stages learn from in its place: of the study's own datalist the fold's training part.
 
-    A stage that learns from the target's images without their labels sees no patient who is tested.
+    So a stage that learns from the target's own images, without their labels or with them, sees no patient who is
+    tested.
+
+    Parameters
+    ----------
+    path : of the study's datalist. fold : as :func:`fold_datalist` gives it.
     """
-    own = {stage.datalist for stage in chain.intermediates if _same_file(stage.datalist, study.datalist)}
-    return {path: replace(fold, test=()) for path in own}
+    own = {stage.datalist for stage in chain.intermediates if is_same_file(stage.datalist, path)}
+    return {name: replace(fold, test=()) for name in own}
 
 
 def chain_of(study: Study, run: PlannedRun) -> Chain | None:
@@ -98,7 +103,7 @@ def run_key(study: Study, run: PlannedRun, datalist: Datalist) -> str:
     chain = chain_of(study, run)
     if chain is None:
         return hash_of([_FORMAT, "baseline", run.arm, run.seed, fold.content_hash()])
-    own = stage_datalists(study, chain, fold)
+    own = stage_datalists(study.datalist, chain, fold)
     stages = [_content_of(stage.model_dump(mode="json"), own) for stage in chain.stages[:-1]]
     target = chain.target.model_dump(mode="json", exclude={"datalist"})
     rest = chain.model_dump(mode="json", exclude={"name", "stages"})
@@ -153,5 +158,6 @@ def _order(entry: Entry) -> tuple[str, str]:
     return entry.patient, entry.case
 
 
-def _same_file(a: str, b: str) -> bool:
+def is_same_file(a: str, b: str) -> bool:
+    """Whether two paths lead to one file."""
     return Path(a).resolve() == Path(b).resolve()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,18 +61,6 @@ def read_scores(path: Path) -> list[Score]:
             return [_score_of(row, path, number) for number, row in enumerate(reader, 2)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"the scores {path} cannot be read ({error})", "Run the study again") from error
-
-
-def require_finite(scores: Sequence[Score], names: Sequence[str]) -> None:
-    """Raise InputError naming arm, seed, fold and case of the first score that lacks one of these values or has NaN."""
-    for score in scores:
-        for name in names:
-            if not math.isfinite(score.values.get(name, math.nan)):
-                raise InputError(
-                    f"{score.arm}, seed {score.seed}, repeat {score.repeat}, fold {score.fold}, case {score.case}: "
-                    f"{name} is {score.values.get(name, 'missing')}",
-                    "Look at the run's log: a training that diverged has to be run again with a lower learning rate",
-                )
 
 
 def _score_of(row: dict[str, str], path: Path, line: int) -> Score:
