@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from ..errors import InputError
 from .images import read_volume
 from .volume import Volume
+
+_OF_PATIENT = re.compile(r"(ProstateX-\d{4})-Ktrans\.mhd", re.IGNORECASE)
 
 
 def read_ktrans(path: str | os.PathLike) -> Volume:
@@ -40,3 +43,25 @@ def find_ktrans(folder: str | os.PathLike) -> Path | None:
     if len(found) > 1:
         raise InputError(f"the folder {folder} holds {len(found)} Ktrans maps", "Name the one that is meant")
     return found[0] if found else None
+
+
+def ktrans_of_patients(folder: str | os.PathLike) -> dict[str, Path]:
+    """``ProstateX-NNNN`` -> the Ktrans map of that patient at or below a folder.
+
+    Raises InputError when there is none, or when a patient has several.
+    """
+    found: dict[str, Path] = {}
+    for file in sorted(Path(folder).rglob("*.mhd")):
+        match = _OF_PATIENT.fullmatch(file.name)
+        if match is None:
+            continue
+        patient = f"ProstateX-{match.group(1)[-4:]}"
+        if patient in found:
+            raise InputError(
+                f"{folder} holds two Ktrans maps of {patient} ({found[patient]} and {file})",
+                "Name the folder of one copy",
+            )
+        found[patient] = file
+    if not found:
+        raise InputError(f"{folder} holds no ProstateX-NNNN-Ktrans.mhd", "Name the folder of the Ktrans maps")
+    return found

@@ -19,6 +19,7 @@ from ..datalist import Datalist, Entry
 from ..finding_sources import regions_as_findings
 from ..findings import read_findings_csv
 from ..images import read_volume
+from ..ktrans import ktrans_of_patients
 from ..zones import guess_zones
 from .common import UNLABELLED, choose, require_entries
 
@@ -37,7 +38,9 @@ _ZONES = Path("anatomical_delineations") / "zonal_pz_tz" / "AI"
 _MAPPING = Path("additional_resources") / "ProstateX-mapping.json"
 
 
-def read(source: Path, task: str = "segmentation", labels: str = "", findings: str = "", zones: str = "") -> Datalist:
+def read(
+    source: Path, task: str = "segmentation", labels: str = "", findings: str = "", zones: str = "", ktrans: str = ""
+) -> Datalist:
     """Read PI-CAI.
 
     Parameters
@@ -50,6 +53,8 @@ def read(source: Path, task: str = "segmentation", labels: str = "", findings: s
     findings : for classification, the table ProstateX-Findings-Train.csv.
     zones : for classification, which zonal masks of picai_labels tell the zone of findings that have none,
         for example HeviAI23 (see data.zones).
+    ktrans : a folder at or above ProstateX's Ktrans maps: they become the channel KTRANS of the studies that PI-CAI
+        took from ProstateX, and studies without a map are left out.
 
     Classification needs findings of both kinds, and PI-CAI publishes places of significant lesions
     only. Each 26-connected component of a label is a significant finding, at the component's voxel
@@ -64,17 +69,23 @@ def read(source: Path, task: str = "segmentation", labels: str = "", findings: s
         raise InputError("the option findings of the layout picai goes with task=classification", "Add it, or leave it")
     if zones and task != "classification":
         raise InputError("the option zones of the layout picai goes with task=classification", "Add it, or leave it")
-    label_folder = _label_folder(source, labels) if task != UNLABELLED else None
+    label_folder = _label_folder(source, labels) if task != UNLABELLED or ktrans else None
     known = _mapped_findings(label_folder, Path(os.path.abspath(findings))) if findings else {}
+    maps = _mapped_ktrans(label_folder, Path(os.path.abspath(ktrans))) if ktrans else None
     entries: list[Entry] = []
-    unlabelled = 0
+    unlabelled = unmapped = 0
     for t2w in sorted(source.rglob("*_t2w.mha")):
         match = _T2W.fullmatch(t2w.name)
         if match is None:
             continue
         patient, case = match.group(1), f"{match.group(1)}_{match.group(2)}"
         images = {name: str(t2w.with_name(f"{case}_{ending}.mha")) for name, ending in CHANNELS.items()}
-        if label_folder is None:
+        if maps is not None and case not in maps:
+            unmapped += 1
+            continue
+        if maps is not None:
+            images["KTRANS"] = str(maps[case])
+        if task == UNLABELLED:
             entries.append(Entry(patient, case, images))
             continue
         label = _label_of(label_folder, case)
@@ -90,14 +101,16 @@ def read(source: Path, task: str = "segmentation", labels: str = "", findings: s
     told = f"{len(entries)} {'findings' if task == 'classification' else 'studies'}"
     if task == "classification" and all(entry.label for entry in entries):
         told += "; all are significant: give the option findings for others"
-    if label_folder is not None:
+    if maps is not None:
+        told += f"; {unmapped} studies without a Ktrans map left out"
+    if task != UNLABELLED:
         told += f"; {unlabelled} studies without a human label left out"
     expected = "studies named <patient>_<study>_t2w.mha"
     return Datalist(
         name="PI-CAI",
         layout="picai",
         task=task,
-        channels=tuple(CHANNELS),
+        channels=(*CHANNELS, *(["KTRANS"] if maps is not None else [])),
         reference="T2W",
         labels=_LABEL_NAMES[task],
         licence=LICENCE,
@@ -155,18 +168,31 @@ def _with_zones(places: list[tuple[Finding, str]], mask: Path) -> list[tuple[Fin
 
 def _mapped_findings(label_folder: Path, table: Path) -> dict[str, list[tuple[Finding, str]]]:
     """PI-CAI case -> the findings that ProstateX gives for it."""
-    path = label_folder / _MAPPING
-    try:
-        mapping = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"the mapping {path} cannot be read", "Complete picai_labels, or leave out findings"
-        ) from error
-    patients = [name.split("_")[0] for name in mapping]
-    # A patient of several studies is left to the labels: the table does not say which study a finding is of.
-    cases = {patient: case for patient, case in zip(patients, mapping.values()) if patients.count(patient) == 1}
+    cases = _prostatex_cases(label_folder)
     found: dict[str, list[tuple[Finding, str]]] = {}
     for patient, finding in read_findings_csv(table):
         if patient in cases and finding.significant is not None:
             found.setdefault(cases[patient], []).append((finding, ""))
     return found
+
+
+def _mapped_ktrans(label_folder: Path, folder: Path) -> dict[str, Path]:
+    """PI-CAI case -> the Ktrans map that ProstateX gives for it."""
+    cases = _prostatex_cases(label_folder)
+    return {cases[patient]: path for patient, path in ktrans_of_patients(folder).items() if patient in cases}
+
+
+def _prostatex_cases(label_folder: Path) -> dict[str, str]:
+    """ProstateX patient -> PI-CAI case, of the patients with one study.
+
+    A patient of several studies is left out: neither the table of findings nor a Ktrans map says which study it is of.
+    """
+    path = label_folder / _MAPPING
+    try:
+        mapping = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the mapping {path} cannot be read", "Complete picai_labels, or leave out findings and ktrans"
+        ) from error
+    patients = [name.split("_")[0] for name in mapping]
+    return {patient: case for patient, case in zip(patients, mapping.values()) if patients.count(patient) == 1}
