@@ -97,5 +97,5 @@ def test_an_override_that_does_not_fit_its_chain_is_refused_by_the_arm():
     with pytest.raises(InputError, match="the arm frozen: weights that no stage trains need no intermediate stage"):
         frozen.load()
     wrong = study_of([{"name": "A", "chain": chain, "training": {"epoch": 3}}]).arms[0]
-    with pytest.raises(InputError, match="unknown key epoch. Perhaps epochs is meant"):
+    with pytest.raises(InputError, match=r"unknown key epoch\. Perhaps epochs is meant"):
         wrong.load()
