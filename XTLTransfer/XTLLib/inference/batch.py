@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +13,15 @@ import numpy as np
 
 from ..bundle.load import Bundle
 from ..data.case import Case
-from ..data.datalist import Datalist, Entry
+from ..data.datalist import Datalist
 from ..data.load import load_case
 from ..data.volume import Volume, resample
-from ..errors import Cancelled, InputError, MissingPackageError, XTLError
-from ..files import remove_drafts
 from ..metrics.overlap import dice
 from ..progress import Progress
+from .batch_run import BatchResult, Summary, Unit, plain_options, require_channels, run_batch
 from .results import SegmentationResult
 from .segment import segment_case
-from .table import Column, write_table
+from .table import Column
 
 WriteResult = Callable[[SegmentationResult, Path], Any]
 
@@ -51,24 +47,6 @@ class BatchRow:
     dice: float | None = None
     notes: str = ""
     error: str = ""
-
-
-@dataclass(frozen=True)
-class BatchResult:
-    """A batch that has come to its end.
-
-    Attributes
-    ----------
-    out : its folder. rows : in the datalist's order.
-    """
-
-    out: Path
-    rows: tuple[BatchRow, ...]
-
-    @property
-    def failed(self) -> tuple[BatchRow, ...]:
-        """The cases without a result."""
-        return tuple(row for row in self.rows if row.error)
 
 
 _COLUMNS = (
@@ -126,56 +104,36 @@ def segment_cases(
     Cancelled : at the request of ``progress``; finished cases stay.
     """
     bundle.require_task("segmentation")
-    _require_channels(datalist, bundle)
-    progress = progress or Progress()
-    about = {"bundle": bundle.name, "weights_sha256": bundle.weights_sha256, "options": _plain(options)}
-    folders = _folders(datalist.entries)
-    prints = {entry.case: _fingerprint(entry) for entry in datalist.entries}
-    out = Path(out)
-    rows = _begin(out, about, prints, resume)
-    todo = [entry for entry in datalist.entries if entry.case not in rows]
-    for number, entry in enumerate(todo):
-        label = f"Case {entry.case} ({number + 1} of {len(todo)})"
-        part = progress.part(number / len(todo), (number + 1) / len(todo), label)
-        rows[entry.case] = _row(entry, datalist, bundle, out / folders[entry.case], write, options, part)
-        _write_summary(out, datalist, rows, about, prints)
-    progress.report("All cases done", 1.0)
-    return BatchResult(out, tuple(rows[entry.case] for entry in datalist.entries))
+    require_channels(datalist, bundle, bundle.preparation.optional)
+    entries = {entry.case: entry for entry in datalist.entries}
 
-
-def _row(
-    entry: Entry,
-    datalist: Datalist,
-    bundle: Bundle,
-    folder: Path,
-    write: WriteResult,
-    options: Mapping[str, Any],
-    progress: Progress,
-) -> BatchRow:
-    row = BatchRow(entry.case, entry.patient, folder.name)
-    began = time.monotonic()
-    try:
+    def work(unit: Unit, folder: Path, progress: Progress) -> BatchRow:
+        began = time.monotonic()
         progress.report("Reading", 0.0)
-        case = replace(load_case(entry, datalist, bundle.channels), reference=bundle.reference)
+        read = load_case(entries[unit.case], datalist, bundle.channels)
+        case = replace(read, reference=bundle.reference)
         result = segment_case(case, bundle, **options, progress=progress.part(0.05, 0.9))
         progress.report("Writing results", 0.9)
         write(result, folder)
-    except (Cancelled, MissingPackageError):
-        raise
-    except XTLError as error:
-        return replace(row, error=str(error))
-    except MemoryError:
-        return replace(row, error="the memory of this machine does not suffice. Close other programs.")
-    except Exception as error:  # one case must not stop the others, whatever is wrong with it
-        return replace(row, error=" ".join(f"unexpected {type(error).__name__}: {error}".split()))
-    return replace(
-        row,
-        lesions=len(result.lesions),
-        volume_mm3=float(sum(lesion.volume_mm3 for lesion in result.lesions)),
-        seconds=time.monotonic() - began,
-        dice=_dice(case, result),
-        notes=". ".join(result.notes),
-    )
+        return BatchRow(
+            unit.case,
+            unit.patient,
+            folder.name,
+            lesions=len(result.lesions),
+            volume_mm3=float(sum(lesion.volume_mm3 for lesion in result.lesions)),
+            seconds=time.monotonic() - began,
+            dice=_dice(case, result),
+            notes=". ".join(result.notes),
+        )
+
+    about = {"bundle": bundle.name, "weights_sha256": bundle.weights_sha256, "options": plain_options(options)}
+    units = [Unit(entry.case, entry.patient, tuple(entry.files())) for entry in datalist.entries]
+    return run_batch(units, out, Summary(_COLUMNS, _row, about), work, resume=resume, progress=progress)
+
+
+def _row(volume: float | None = None, time: float | None = None, **values: Any) -> BatchRow:
+    """A row from the names of the columns."""
+    return BatchRow(volume_mm3=volume, seconds=time, **values)
 
 
 def _dice(case: Case, result: SegmentationResult) -> float | None:
@@ -183,103 +141,3 @@ def _dice(case: Case, result: SegmentationResult) -> float | None:
         return None
     truth = resample(Volume(case.mask.array.astype(np.float32), case.mask.grid), result.label.grid).array >= 0.5
     return float(dice(result.label.array > 0, truth))
-
-
-def _require_channels(datalist: Datalist, bundle: Bundle) -> None:
-    if datalist.has_mammograms:
-        raise InputError(f"the datalist {datalist.name} is of mammograms", "Give one of brain volumes")
-    missing = [
-        name for name in bundle.channels if name not in datalist.channels and name not in bundle.preparation.optional
-    ]
-    if missing:
-        raise InputError(
-            f"the datalist {datalist.name} has no channel {', '.join(missing)}, which the bundle {bundle.name} needs "
-            f"(it has: {', '.join(datalist.channels)})",
-            "Add the images, or choose another bundle",
-        )
-
-
-def _folders(entries: tuple[Entry, ...]) -> dict[str, str]:
-    """case -> a folder's name of its own, also where file systems do not tell large from small letters."""
-    folders: dict[str, str] = {}
-    taken: set[str] = set()
-    for entry in entries:
-        plain = name = re.sub(r"[^\w.+-]", "_", entry.case).lstrip(".") or "case"
-        number = 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{plain}-{number}"
-        taken.add(name.lower())
-        folders[entry.case] = name
-    return folders
-
-
-def _fingerprint(entry: Entry) -> str:
-    """Of the paths, sizes and times of an entry's files; of a folder's files where it names a folder."""
-    digest = hashlib.sha256()
-    for path in map(Path, entry.files()):
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            state = (file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else ()
-            digest.update(repr((str(file), state)).encode())
-    return digest.hexdigest()
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that change figures, as JSON has them."""
-    return {
-        name: value if isinstance(value, (bool, int, float, str)) else str(value)
-        for name, value in sorted(options.items())
-        if value is not None and name != "device"
-    }
-
-
-def _begin(out: Path, about: dict[str, Any], prints: Mapping[str, str], resume: bool) -> dict[str, BatchRow]:
-    """Make the folder, or read from it the rows of the cases that need not be done again."""
-    if out.is_file():
-        raise InputError(f"the output folder {out} is a file", "Name a folder")
-    summary = out / "summary.json"
-    if not (out.is_dir() and any(out.iterdir())):
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"the output folder {out} cannot be made ({error.strerror})", "Choose a place that can be written to"
-            ) from error
-        write_table(_COLUMNS, (), {**about, "inputs": {}}, out / "summary")
-        return {}
-    if not resume:
-        raise InputError(f"the output folder {out} is not empty", "Add --resume to continue it, or name a new folder")
-    try:
-        earlier = json.loads(summary.read_text(encoding="utf-8"))
-        same = all(earlier[key] == value for key, value in about.items())
-        rows = [_row_from(values) for values in earlier["rows"]]
-        inputs = dict(earlier["inputs"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{summary} is missing or broken, so that nothing can be continued ({type(error).__name__})",
-            "Name a new folder",
-        ) from error
-    if not same:
-        raise InputError(
-            f"the batch in {out} was made with another bundle or with other options",
-            "Give the same ones, or name a new folder",
-        )
-    remove_drafts(out)
-    return {
-        row.case: row
-        for row in rows
-        if not row.error and inputs.get(row.case) == prints.get(row.case) and (out / row.folder).is_dir()
-    }
-
-
-def _row_from(values: Mapping[str, Any]) -> BatchRow:
-    names = {"volume": "volume_mm3", "time": "seconds"}
-    return BatchRow(**{names.get(column.name, column.name): values[column.name] for column in _COLUMNS})
-
-
-def _write_summary(
-    out: Path, datalist: Datalist, rows: Mapping[str, BatchRow], about: dict[str, Any], prints: Mapping[str, str]
-) -> None:
-    done = [rows[entry.case] for entry in datalist.entries if entry.case in rows]
-    inputs = {row.case: prints[row.case] for row in done}
-    write_table(_COLUMNS, done, {**about, "inputs": inputs}, out / "summary")
