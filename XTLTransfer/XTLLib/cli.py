@@ -19,6 +19,7 @@ from .cli_arguments import name_and_value, read_volumes
 from .cli_compare import add_compare_arguments, compare
 from .cli_models import add_models_actions
 from .cli_segment import add_segment_arguments, segment
+from .cli_study import add_study_options, run_study_command
 from .errors import Cancelled, InputError, XTLError
 from .progress import Progress, TerminalSink, json_lines_sink
 
@@ -108,10 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add(commands, "compare", _compare, "follow a patient's lesions over two or more time points")
     )
 
-    study = _add(commands, "study", _study, "run arms x folds x seeds and compare them")
-    study.add_argument("study", type=Path, metavar="STUDY.yaml")
-    study.add_argument("--out", type=Path, required=True)
-    study.add_argument("--resume", action="store_true")
+    add_study_options(_add(commands, "study", _study, "run arms x folds x seeds and compare them"))
 
     adapt = _add(commands, "adapt", _adapt, "let a segmentation bundle learn from corrected cases of a new scanner")
     add_adapt_options(adapt)
@@ -263,14 +261,8 @@ def _compare(arguments: argparse.Namespace) -> None:
     print(words, file=_notes(arguments))
 
 
-def _study(arguments: argparse.Namespace) -> None:
-    from .study.config import load_study
-    from .study.run import run_study
-
-    study = load_study(arguments.study)
-    with _progress(arguments) as progress:
-        result = run_study(study, arguments.out, resume=arguments.resume, progress=progress, device=arguments.device)
-    print(result.table_text, file=_notes(arguments))
+def _study(arguments: argparse.Namespace) -> int:
+    return run_study_command(arguments, _progress, lambda arguments, words: print(words, file=_notes(arguments)), _fail)
 
 
 def _adapt(arguments: argparse.Namespace) -> None:

@@ -1,134 +1,210 @@
-"""Runs a study: arms x seeds x folds, each run once, and tells what came out."""
+"""Runs a study: every arm on every fold with every seed, each run once, and tells what came out."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ..data.datalist import Datalist
-from ..data.patches import PatchSpec
-from ..errors import InputError
+from ..data.datalist import PARTS, Datalist
+from ..errors import InputError, XTLError
 from ..files import atomic_file
 from ..progress import Progress
-from ..training.run import run_chain
-from ..transfer.provenance import hash_of
-from . import evaluate
-from .config import Arm, Study
-from .report import StudyResult, write_study_report
-from .scores import Score, read_scores, write_scores
+from ..transfer.provenance import today_utc, versions
+from .board import Board, figure_of_run
+from .check import require_runnable
+from .config import Study
+from .places import Resources
+from .pool import RunReport
+from .report import write_study_report
+from .result import StudyResult
+from .runs import PlannedRun, chain_of, fold_datalist, planned_runs, run_key
+from .schedule import RunFailure, in_good_order, run_tasks
+from .scores import Score, write_scores
+from .task import RunOutcome, RunTask, read_outcome
 
+_PATIENCE_S = 20.0  # for runs under way to leave a checkpoint
+_RUNNING_SHARE = 0.98  # of a study's progress; the rest is the report
 
-@dataclass(frozen=True)
-class _Run:
-    """One arm on one fold with one seed."""
-
-    arm: Arm
-    seed: int
-    fold: int
-
-    @property
-    def folder(self) -> Path:
-        return Path("runs") / self.arm.name / f"seed-{self.seed}" / f"fold-{self.fold}"
+Watch = Callable[[Board], None]
 
 
 def run_study(
-    study: Study, out: Path, *, resume: bool = False, progress: Progress | None = None, device: str = "auto"
+    study: Study,
+    out: Path,
+    *,
+    resume: bool = False,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
+    watch: Watch | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> StudyResult:
-    """Train every arm on every fold with every seed, test it on the fold's held-out patients, and report.
+    """Do all runs of a study, and report.
 
-    Stages that arms, folds and seeds share (the mammogram stage of all XTL folds of one seed) are
-    trained once, in ``out/cache``. A finished run leaves ``scores.tsv`` in its folder and is not
-    repeated on resume; a run whose chain, data or fold has changed since is.
+    Runs are done in other processes, several at a time; what they give depends neither on how many there are nor
+    on their order. A finished run is found again by the content of all that decides it, in ``out/runs``, and not
+    repeated; stages that runs share (the mammogram stage of all XTL folds of one seed) are trained once, in
+    ``out/cache``. A run that fails is named in the result; the others go on.
 
     Parameters
     ----------
     study : what to compare.
     out : folder; must be new or empty unless ``resume``.
+    resources : processes, threads and devices, here or on a Ray cluster.
+    progress : told about all runs together; a cancel leaves checkpoints, from which ``resume`` goes on.
+    watch : called now and then with the state of all runs.
+    facts : what the report is to say besides (see StudyResult).
 
     Returns
     -------
-    StudyResult, also written to ``out/scores.tsv``, ``out/results.json`` and ``out/report.md``.
+    StudyResult, also written to ``out``: ``scores.tsv`` and the report's files. ``facts["failures"]`` names the runs
+    that failed.
 
     Raises
     ------
     InputError : the datalist does not fit the arms, or ``out`` is in use.
+    XTLError : no run gave a score.
     """
-    progress = progress or Progress()
+    progress, resources = progress or Progress(), resources or Resources()
     out = Path(out).absolute()
-    if out.exists() and any(out.iterdir()) and not resume:
+    if out.exists() and (out.is_file() or any(out.iterdir())) and not resume:
         raise InputError(f"the output folder {out} is not empty", "Add --resume to continue it, or name a new folder")
+    progress.report("Looking at the data", 0.0)
     datalist = Datalist.load(study.datalist)
-    evaluate.require_truth(datalist)
-    chains = {arm.name: arm.load() for arm in study.arms}
-    for arm in study.arms:
-        if chains[arm.name].target.task != datalist.task:
-            raise InputError(
-                f"the arm {arm.name} ends in {chains[arm.name].target.task}, the datalist {study.datalist} "
-                f"is for {datalist.task}",
-                "Give the arm a chain for this task",
-            )
-    folds = datalist.folds(study.folds, seed=0)
+    require_runnable(study, datalist)
+    runs = planned_runs(study)
+    tasks = {run: task_of(study, run, datalist, out) for run in runs}
+    board = Board.of(runs, study.metric_of(datalist.task))
+    failures = _do(tasks, board, resources, progress.part(0.0, _RUNNING_SHARE), watch)
 
-    runs = [_Run(arm, seed, fold) for seed in study.seeds for fold in range(study.folds) for arm in study.arms]
-    scores: list[Score] = []
-    for number, run in enumerate(runs):
-        part = progress.part(number / len(runs), (number + 1) / len(runs))
-        part.report(f"{run.arm.name}, seed {run.seed}, fold {run.fold + 1} of {study.folds}", 0.0)
-        scores += _run_once(run, chains[run.arm.name], folds[run.fold], out, part, device)
-    for name in study.baselines:
-        scores += _baseline_scores(name, folds, chains[study.arms[0].name])
+    progress.report("Writing the report", _RUNNING_SHARE)
+    outcomes = {run: outcome for run, task in tasks.items() if (outcome := read_outcome(task)) is not None}
+    scores = tuple(score for run, outcome in outcomes.items() for score in _scores(run, outcome, datalist))
+    if not scores:
+        raise XTLError(f"no run of the study has given a score: {failures[0].message.rstrip('.')}", "See its message")
     write_scores(scores, out / "scores.tsv")
-    result = StudyResult(study, datalist.task, tuple(scores))
+    known = {**(facts or {}), **_facts(tasks, outcomes, failures, resources)}
+    with atomic_file(out / "facts.json") as draft:
+        draft.write_text(json.dumps(known, indent=2), encoding="utf-8")
+    result = StudyResult(study, datalist.task, scores, known)
     write_study_report(result, out)
     progress.report("Study complete", 1.0)
     return result
 
 
-def _run_once(run: _Run, chain, fold: Datalist, out: Path, progress: Progress, device: str) -> list[Score]:
-    folder = out / run.folder
-    chain = chain.model_copy(update={"seed": run.seed})
-    key = _run_key(chain, fold)
-    done = folder / "scores.tsv"
-    key_file = folder / "run.key"
-    is_begun = key_file.is_file() and key_file.read_text() == key
-    if is_begun and done.is_file():
-        return read_scores(done)
-    if not is_begun and folder.exists():
-        shutil.rmtree(folder)
-    with atomic_file(key_file) as draft:
-        draft.write_text(key)
-    chain_folder = folder / "chain"
-    result = run_chain(
-        chain,
-        chain_folder,
-        resume=chain_folder.exists(),
-        progress=progress,
-        device=device,
-        stage_cache=out / "cache",
-        target_datalist=fold,
+def task_of(study: Study, run: PlannedRun, datalist: Datalist, out: Path) -> RunTask:
+    """A planned run as a process takes it."""
+    fold, chain = fold_datalist(study, datalist, run), chain_of(study, run)
+    return RunTask(
+        key=run_key(study, run, datalist),
+        name=run.name,
+        seed=run.seed,
+        # Which keys were written down decides, too, hence only those.
+        arm=run.arm if chain is None else chain.model_dump(mode="json", exclude_unset=True),
+        datalist=str(Path(study.datalist).absolute()),
+        parts={part: tuple(entry.case for entry in getattr(fold, part)) for part in PARTS},
+        out=str(out),
     )
-    test = evaluate.evaluate_segmentation if fold.task == "segmentation" else evaluate.evaluate_classification
-    scores = _as_scores(run.arm.name, run.seed, run.fold, fold, test(result.bundle, fold, device))
-    write_scores(scores, done)
-    return scores
 
 
-def _baseline_scores(name: str, folds: list[Datalist], chain) -> list[Score]:
-    values: Callable[[Datalist], list[dict[str, float]]]
-    if name == "flair-threshold":
-        values = evaluate.evaluate_flair_threshold
-    else:
-        spec = PatchSpec(("ADC",), (1, 32, 32), {"ADC": (64.0, 64.0, 3.0)}, reference="ADC")
-        values = lambda fold: evaluate.evaluate_adc_contrast(fold, spec)  # noqa: E731
-    return [score for number, fold in enumerate(folds) for score in _as_scores(name, 0, number, fold, values(fold))]
+def _do(
+    tasks: Mapping[PlannedRun, RunTask],
+    board: Board,
+    resources: Resources,
+    progress: Progress,
+    watch: Watch | None,
+) -> tuple[RunFailure, ...]:
+    """Do the runs that have no outcome yet. Runs of one content are one task."""
+    by_key: dict[str, RunTask] = {}
+    for task in tasks.values():
+        if read_outcome(task) is None:
+            by_key.setdefault(task.key, task)
+    desk = _Desk(tasks, board, progress, watch)
+    for task in {task.key: task for task in tasks.values() if task.key not in by_key}.values():
+        desk.finished(task.key)
+    board.kept = board.finished
+    if not by_key:
+        return ()
+    pool = resources.open_pool()
+    board.places = pool.places
+    try:
+        failures = run_tasks(in_good_order(list(by_key.values())), pool, desk.tell)
+    except BaseException:
+        pool.close(_PATIENCE_S)
+        raise
+    pool.close(0.0)
+    return failures
 
 
-def _as_scores(arm: str, seed: int, fold_number: int, fold: Datalist, values: list[dict[str, float]]) -> list[Score]:
-    return [Score(arm, seed, fold_number, entry.patient, entry.case, value) for entry, value in zip(fold.test, values)]
+class _Desk:
+    """Keeps the board and the progress up to date."""
+
+    def __init__(
+        self,
+        tasks: Mapping[PlannedRun, RunTask],
+        board: Board,
+        progress: Progress,
+        watch: Watch | None,
+    ) -> None:
+        self._runs: dict[str, list[PlannedRun]] = {}
+        self._tasks = {task.key: task for task in tasks.values()}
+        for run, task in tasks.items():
+            self._runs.setdefault(task.key, []).append(run)
+        self._board, self._progress, self._watch = board, progress, watch
+
+    def tell(self, task: RunTask | None, report: RunReport | None) -> None:
+        board = self._board
+        if task is not None and report is not None:
+            if report.state == "progress":
+                board.running[task.name] = (report.fraction, report.stage)
+            else:
+                board.running.pop(task.name, None)
+                if report.state == "done":
+                    self.finished(task.key)
+                else:
+                    for run in self._runs[task.key]:
+                        board.arms[run.arm].failed += 1
+        if self._watch is not None:
+            self._watch(board)
+        self._progress.report(board.line, board.fraction, **board.means())
+
+    def finished(self, key: str) -> None:
+        """Count a run, and what its arm has reached so far."""
+        outcome = read_outcome(self._tasks[key])
+        for run in self._runs[key]:
+            arm = self._board.arms[run.arm]
+            arm.finished += 1
+            if (figure := figure_of_run(outcome.values, self._board.metric)) is not None:
+                arm.figures.append(figure)
 
 
-def _run_key(chain, fold: Datalist) -> str:
-    """What a run depends on: the chain as it is, and the content of its target data."""
-    return hash_of([chain.model_dump(mode="json"), fold.content_hash()])
+def _scores(run: PlannedRun, outcome: RunOutcome, datalist: Datalist) -> Iterable[Score]:
+    patients = {entry.case: entry.patient for entry in datalist.entries}
+    for case in sorted(outcome.values):
+        values = dict(outcome.values[case])
+        yield Score(run.arm, run.seed, run.fold, patients[case], case, values, run.repeat, run.size)
+
+
+def _facts(
+    tasks: Mapping[PlannedRun, RunTask],
+    outcomes: Mapping[PlannedRun, RunOutcome],
+    failures: Sequence[RunFailure],
+    resources: Resources,
+) -> dict[str, Any]:
+    errors = {failure.key: failure.message for failure in failures}
+    seconds: dict[str, float] = {}
+    for run, outcome in outcomes.items():
+        seconds[run.arm] = seconds.get(run.arm, 0.0) + outcome.seconds
+    return {
+        "date": today_utc(),
+        "versions": versions(),
+        "device": resources.words,
+        "runs": {
+            run.name: {"key": task.key, "folder": f"runs/{task.folder.name}", "seconds": outcomes[run].seconds}
+            for run, task in tasks.items()
+            if run in outcomes
+        },
+        "failures": [{"run": run.name, "error": errors[t.key]} for run, t in tasks.items() if t.key in errors],
+        "seconds": seconds,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,18 +190,19 @@ class _Runner:
         stage = self.chain.stages[index]
         facts = self._facts(index, f"intermediate-{index}", incoming)
         folder = StageFolder(self.folder.stage(index, stage.kind), facts.key, self.cache)
-        record = self._finished(folder)
-        if record is not None:
-            network = network_again(record.network, folder.weights(), str(folder.path))
-            self.records.append(record)
-            return Travelling.after(stage, network)
-        prepared, fit = self._train(index, facts, incoming, folder, progress)
-        figures = self._figures(prepared, fit)
-        network = prepared.network.cpu()
-        outgoing = Travelling.after(stage, network)
-        record = self._record(index, facts, incoming, prepared, fit, figures, outgoing.hash())
-        self.records.append(self._finish(folder, record, network.state_dict()))
-        return outgoing
+        with folder.alone(progress) if self.processes.is_first else nullcontext():
+            record = self._finished(folder)
+            if record is not None:
+                network = network_again(record.network, folder.weights(), str(folder.path))
+                self.records.append(record)
+                return Travelling.after(stage, network)
+            prepared, fit = self._train(index, facts, incoming, folder, progress)
+            figures = self._figures(prepared, fit)
+            network = prepared.network.cpu()
+            outgoing = Travelling.after(stage, network)
+            record = self._record(index, facts, incoming, prepared, fit, figures, outgoing.hash())
+            self.records.append(self._finish(folder, record, network.state_dict()))
+            return outgoing
 
     def target(self, incoming: Travelling, progress: Progress) -> None:
         """Train the volumetric network and write the bundle."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
 
 from ..errors import InputError
 from ..files import atomic_file, atomic_folder
+from ..progress import Progress
 from ..transfer.provenance import StageRecord
 from .checkpoint import load_saved_weights, save_weights
 
 _RECORD, _WEIGHTS, _LOG = "record.json", "weights.pt", "log.tsv"
+_ASK_EVERY_S = 0.5
 
 
 class StageFolder:
@@ -29,6 +33,30 @@ class StageFolder:
         self.path, self._key = path, key
         self._cached = None if cache is None else Path(cache) / key
         path.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def alone(self, progress: Progress) -> Iterator[None]:
+        """Keep other processes with the same cache from this stage, so that one of them trains it.
+
+        Waits while another one is at it. The system lifts the lock of a process that dies.
+        Raises Cancelled as the progress says.
+        """
+        if self._cached is None or (self.path / _RECORD).is_file():
+            yield
+            return
+        from filelock import FileLock, Timeout  # torch brings it
+
+        self._cached.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._cached.with_suffix(".lock"))
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=_ASK_EVERY_S)
+            except Timeout:
+                progress.report("Waiting for a stage that another process trains", 0.0)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def finished(self) -> StageRecord | None:
         """The stage's record when it is finished here, or in the cache, from where it is then copied."""
