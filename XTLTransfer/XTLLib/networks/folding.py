@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ _TOLERANCE = 1e-3  # relative to the largest output; float32 stays well below
 _SIDE = 32  # voxels of the input on which the folded network is compared
 
 
-def folded(network: nn.Module, in_channels: int, dimensions: int = 3) -> nn.Module:
+def folded(network: nn.Module, in_channels: int, dimensions: int = 3, shape: Sequence[int] | None = None) -> nn.Module:
     """A copy in evaluation mode whose BatchNorms are folded where they directly follow a convolution.
 
     Which convolution feeds which BatchNorm is observed on a small input, so it holds for any network. A
@@ -25,10 +26,12 @@ def folded(network: nn.Module, in_channels: int, dimensions: int = 3) -> nn.Modu
     ----------
     network : float32, any device. in_channels : of its input.
     dimensions : 3 for (N, C, D, H, W), 2 for (N, C, H, W).
+    shape : of the small input, where the network is for one shape only; default 32 along each dimension.
     """
+    shape = (_SIDE,) * dimensions if shape is None else tuple(shape)
     result = copy.deepcopy(network).eval()
     device = next(result.parameters()).device
-    image = torch.rand(1, in_channels, *(_SIDE,) * dimensions, generator=torch.Generator().manual_seed(0)).to(device)
+    image = torch.rand(1, in_channels, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.inference_mode():
         expected, pairs = _observe(result, image)
     if not pairs:
