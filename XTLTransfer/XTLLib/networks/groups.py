@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import InputError
 from .backbones import Backbone, SequentialBackbone
+from .branches import branches_of
 
 HEAD = "head"
 Grouping = Literal["levels", "three"]
@@ -57,11 +58,13 @@ def layer_groups(network: nn.Module, grouping: Grouping = "levels") -> tuple[Lay
     three levels only. For densenet121 and resnet50 these are the groups of the code of Romero et al. 2020
     (Med Phys 47:6246): ``features[:7]`` and ``features[7:]``; conv1 to layer2, and layer3 to layer4.
 
-    A backbone that is none of ``BACKBONES`` is one group, "encoder".
+    A backbone that is none of ``BACKBONES`` is one group, "encoder". Of late fusion, a group has the layers of all
+    branches.
     """
     backbone = network.backbone
-    stages = list(_stages(backbone))
-    if not isinstance(backbone, Backbone):
+    branches = branches_of(backbone)
+    stages = [[m for stage in alike for m in stage] for alike in zip(*map(_stages, branches), strict=True)]
+    if not isinstance(branches[0], Backbone):
         parts = [("encoder", stages)]
     elif grouping == "levels":
         parts = [(f"level{number}" if number else "stem", [stage]) for number, stage in enumerate(stages)]

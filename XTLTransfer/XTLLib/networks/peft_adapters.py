@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .backbones import Backbone, build_backbone
+from .branches import Branches, branches_of
 
 _MARK = ".adapter."  # in the names of an adapter's tensors
 
@@ -36,7 +37,7 @@ class Adapter(nn.Module):
         return x + convolve(narrow, self.up.reshape(*self.up.shape, *ones), self.up_bias)
 
 
-def add_adapters(backbone: Backbone, rank: int, generator: torch.Generator | None = None) -> None:
+def add_adapters(backbone: Backbone | Branches, rank: int, generator: torch.Generator | None = None) -> None:
     """Put an adapter behind every block, in place; the function stays as it is.
 
     Random numbers are the generator's, or torch's global ones.
@@ -57,9 +58,10 @@ def add_adapters(backbone: Backbone, rank: int, generator: torch.Generator | Non
             f"Set peft_rank to {present}",
         )
     like = next(backbone.parameters())
-    for block, channels in zip(_blocks(backbone), _block_channels(backbone.name), strict=True):
-        block.adapter = Adapter(channels, rank, generator).to(like)
-        block.register_forward_hook(_adapted)
+    for branch in branches_of(backbone):
+        for block, channels in zip(_blocks(branch), _block_channels(branch.name), strict=True):
+            block.adapter = Adapter(channels, rank, generator).to(like)
+            block.register_forward_hook(_adapted)
 
 
 def adapter_rank(backbone: nn.Module) -> int:

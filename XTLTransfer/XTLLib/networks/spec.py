@@ -24,6 +24,10 @@ INPUT_CHANNELS = get_args(InputChannels)
 SlicePooling = Literal["mean", "max", "attention"]
 SLICE_POOLINGS = get_args(SlicePooling)
 
+Fusion = Literal["early", "late"]
+FUSIONS = get_args(Fusion)
+_MOST_BRANCHES = 16
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -55,6 +59,10 @@ class NetworkSpec:
         "max" or "attention" (a learned weight for each slice).
     projection_channels : projection only: length of the vector.
     adapters : rank of the adapters that a fine-tuning left in the backbone (``peft_adapters``); 0 for none.
+    fusion : classification only: "early", one backbone sees all channels; "late", one backbone for each of
+        ``groups``, whose pooled features are put side by side.
+    groups : of late fusion: indices of the channels that each backbone sees; every channel is in one group.
+    zones : classification only: whether the network can be told the zone of a finding.
     """
 
     kind: NetworkKind
@@ -73,6 +81,9 @@ class NetworkSpec:
     slice_pooling: SlicePooling = "mean"
     projection_channels: int = 128
     adapters: int = 0
+    fusion: Fusion = "early"
+    groups: tuple[tuple[int, ...], ...] = ()
+    zones: bool = False
 
     def __post_init__(self) -> None:
         for name, choices, label in (
@@ -80,6 +91,7 @@ class NetworkSpec:
             ("backbone", BACKBONES, "backbone"),
             ("input_channels", INPUT_CHANNELS, "input_channels"),
             ("slice_pooling", SLICE_POOLINGS, "slice_pooling"),
+            ("fusion", FUSIONS, "fusion"),
         ):
             _require(
                 getattr(self, name) in choices,
@@ -124,6 +136,26 @@ class NetworkSpec:
             f"slice_pooling {self.slice_pooling} of a network of kind {self.kind}",
             "Give mean; only a classification of volumes pools its slices otherwise",
         )
+        _require(
+            self.kind == "classification" or (self.fusion == "early" and self.zones is False),
+            f"fusion or zones of a network of kind {self.kind}",
+            "Leave them out; only a classification of volumes has them",
+        )
+        _require(isinstance(self.zones, bool), f"zones {self.zones!r} of a network", "Give true or false")
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        groups = tuple(tuple(int(index) for index in group) for group in self.groups)
+        object.__setattr__(self, "groups", groups)
+        if self.fusion == "early":
+            _require(not groups, f"groups {_lists(groups)} of a network of early fusion", "Leave them out")
+            return
+        covered = sorted(index for group in groups for index in group)
+        _require(
+            2 <= len(groups) <= _MOST_BRANCHES and all(groups) and covered == list(range(self.in_channels)),
+            f"groups {str(_lists(groups))[:80]} of the {self.in_channels} channels of a network of late fusion",
+            f"Give 2 to {_MOST_BRANCHES} groups, with every channel in one of them",
+        )
 
     @property
     def is_volumetric(self) -> bool:
@@ -131,7 +163,7 @@ class NetworkSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON-able data."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: _lists(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NetworkSpec:
@@ -149,6 +181,10 @@ class NetworkSpec:
             return cls(**data)
         except (TypeError, ValueError) as error:
             raise InputError(f"a network description with a bad value ({error})", "Repair the value") from error
+
+
+def _lists(value: Any) -> Any:
+    return [_lists(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _require(good: bool, what: str, remedy: str) -> None:
