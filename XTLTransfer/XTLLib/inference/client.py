@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from ..child import Child, python_command
 from ..data.case import Case
 from ..errors import Cancelled, InputError, MissingPackageError, XTLError
 from ..progress import Progress, ProgressEvent
-from .exchange import ExchangeFolder, Result, pack_case, unpack_result
+from .exchange import ExchangeFolder, Result, pack_case, pack_findings, unpack_result
 from .exchange_history import pack_time_points, unpack_history
 from .longitudinal import ChangeRules, LongitudinalResult, TimePoint
 from .worker import IDLE_S
@@ -148,6 +149,7 @@ class InferenceWorker:
         self._job: Job | None = None
         self._count = 0
         self._heard = 0.0
+        self._held: str | None = None  # key of the case that the process keeps
 
     @property
     def pid(self) -> int | None:
@@ -165,11 +167,43 @@ class InferenceWorker:
 
     def segment(self, case: Case, bundle: str | os.PathLike, **options: Any) -> Job:
         """``inference.segment.segment_case`` with a bundle's folder, in the background; its options are passed on."""
-        return self._submit_case("segment", case, bundle, options)
+        return self._submit(
+            "segment",
+            lambda folder: {"case": pack_case(case, folder)},
+            lambda data, folder: unpack_result(data, folder, case),
+            bundle=_absolute(bundle),
+            options=options,
+        )
 
-    def classify(self, case: Case, bundle: str | os.PathLike, **options: Any) -> Job:
-        """``inference.classify.classify_case`` with a bundle's folder, in the background."""
-        return self._submit_case("classify", case, bundle, options)
+    def classify(
+        self,
+        case: Case,
+        bundle: str | os.PathLike | Sequence[str | os.PathLike],
+        *,
+        case_key: str | None = None,
+        **options: Any,
+    ) -> Job:
+        """``inference.classify.classify_case`` with one bundle's folder or several, in the background.
+
+        Parameters
+        ----------
+        case_key : names one state of the case's images. Another call with this key, and with images of the same names
+            and grids, sends the findings only: the worker has the images, prepared. None: they are sent every time.
+        options : of ``classify_case``, passed on.
+        """
+        paths = [bundle] if isinstance(bundle, (str, os.PathLike)) else bundle
+        key = None if case_key is None else _key_of(case_key, case)
+
+        def pack(folder: ExchangeFolder) -> dict[str, Any]:
+            is_there, self._held = key is not None and self._held == key, None
+            return {"case": pack_findings(case) if is_there else pack_case(case, folder)}
+
+        def unpack(data: dict[str, Any], folder: ExchangeFolder) -> Result:
+            self._held = key  # only a job that went well says for sure what the worker holds
+            return unpack_result(data, folder, case)
+
+        folders = [_absolute(path) for path in paths]
+        return self._submit("classify", pack, unpack, bundle=folders, case_key=key, options=options)
 
     def compare(self, points: Sequence[TimePoint], rules: ChangeRules | None = None, register: bool = True) -> Job:
         """``inference.longitudinal.compare_over_time`` in the background."""
@@ -186,15 +220,6 @@ class InferenceWorker:
         if self._job is not None:
             self._job.cancel()
         self._abandon()
-
-    def _submit_case(self, kind: str, case: Case, bundle: str | os.PathLike, options: dict[str, Any]) -> Job:
-        return self._submit(
-            kind,
-            lambda folder: {"case": pack_case(case, folder)},
-            lambda data, folder: unpack_result(data, folder, case),
-            bundle=_absolute(bundle),
-            options=options,
-        )
 
     def _submit(self, kind: str, pack: _Pack, unpack: _Unpack, **content: Any) -> Job:
         if self._job is not None:
@@ -256,12 +281,19 @@ class InferenceWorker:
 
     def _abandon(self) -> None:
         """End the process, if any, and remove its files."""
+        self._held = None
         child, self._child = self._child, None
         if child is not None:
             child.close()
         folder, self._folder = self._folder, None
         if folder is not None:
             folder.remove()
+
+
+def _key_of(case_key: str, case: Case) -> str:
+    """The caller's key with what the images are called and where they lie, so that a wrong one is found out early."""
+    grids = [(name, v.array.dtype.str, v.grid.shape, v.grid.ijk_to_ras.tolist()) for name, v in case.channels.items()]
+    return json.dumps([case_key, case.reference, grids])
 
 
 def _absolute(path: str | os.PathLike) -> str:

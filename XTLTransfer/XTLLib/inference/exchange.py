@@ -10,9 +10,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from .results import ClassificationResult, Lesion, RatedFinding, SegmentationRes
 _IN_MEMORY = Path("/dev/shm")
 _ENOUGH = 2 * 2**30  # bytes free in memory's file system, else the temporary folder is taken
 _PREFIX = "xtl-exchange-"
+
+_RATED = tuple(field.name for field in fields(RatedFinding) if field.name not in ("row", "finding"))
 
 Result = SegmentationResult | ClassificationResult
 
@@ -107,15 +109,25 @@ def pack_case(case: Case, folder: ExchangeFolder) -> dict[str, Any]:
         "channels": {name: pack_volume(volume, folder) for name, volume in case.channels.items()},
         "reference": case.reference,
         "mask": None if case.mask is None else pack_volume(case.mask, folder),
-        "findings": [asdict(finding) for finding in case.findings],
+        **pack_findings(case),
         "brain": None if case.brain is None else pack_volume(case.brain, folder),
     }
 
 
-def unpack_case(data: Mapping[str, Any], folder: ExchangeFolder) -> Case:
-    """The case of :func:`pack_case`, its arrays mapped into memory."""
-    findings = tuple(Finding(**{**f, "position_ras": tuple(f["position_ras"])}) for f in data["findings"])
-    channels = {name: unpack_volume(volume, folder) for name, volume in data["channels"].items()}
+def pack_findings(case: Case) -> dict[str, Any]:
+    """The findings of a case as JSON-able data, for a worker that has the rest."""
+    return {"findings": [asdict(finding) for finding in case.findings]}
+
+
+def unpack_findings(findings: Sequence[Mapping[str, Any]]) -> tuple[Finding, ...]:
+    """The findings of :func:`pack_case`."""
+    return tuple(Finding(**{**values, "position_ras": tuple(values["position_ras"])}) for values in findings)
+
+
+def unpack_case(data: Mapping[str, Any], folder: ExchangeFolder, take: bool = False) -> Case:
+    """The case of :func:`pack_case`, its arrays mapped into memory; with ``take`` those of channels are copied."""
+    findings = unpack_findings(data["findings"])
+    channels = {name: unpack_volume(volume, folder, take) for name, volume in data["channels"].items()}
     mask = None if data["mask"] is None else unpack_volume(data["mask"], folder)
     brain = None if data["brain"] is None else unpack_volume(data["brain"], folder)
     return Case("case", channels, data["reference"], mask, findings, brain)
@@ -129,7 +141,16 @@ def pack_result(result: Result, folder: ExchangeFolder) -> dict[str, Any]:
         "bundle_name": result.bundle_name,
     }
     if isinstance(result, ClassificationResult):
-        return {**common, "probabilities": [finding.probability for finding in result.findings]}
+        return {
+            **common,
+            "rated": [{name: getattr(rated, name) for name in _RATED} for rated in result.findings],
+            "evidence": {
+                str(row): {kind: _pack_map(volume, folder) for kind, volume in maps.items()}
+                for row, maps in result.evidence.items()
+            },
+            "operating_point": result.operating_point,
+            "notes": list(result.notes),
+        }
     return {
         **common,
         "lesions": [asdict(lesion) for lesion in result.lesions],
@@ -147,12 +168,17 @@ def pack_result(result: Result, folder: ExchangeFolder) -> dict[str, Any]:
 def unpack_result(data: Mapping[str, Any], folder: ExchangeFolder, case: Case) -> Result:
     """The result of :func:`pack_result` for the case that was sent; its files are removed."""
     probability, label = (unpack_volume(data[key], folder, take=True) for key in ("probability", "label"))
-    if "probabilities" in data:
+    if "rated" in data:
         rated = tuple(
-            RatedFinding(row, finding, value)
-            for row, (finding, value) in enumerate(zip(case.findings, data["probabilities"]), start=1)
+            RatedFinding(row, finding, **{name: _as_sent(value) for name, value in values.items()})
+            for row, (finding, values) in enumerate(zip(case.findings, data["rated"]), start=1)
         )
-        return ClassificationResult(rated, label, probability, case, data["bundle_name"])
+        evidence = {
+            int(row): {kind: _unpack_map(packed, folder, case.grid, kind) for kind, packed in maps.items()}
+            for row, maps in data["evidence"].items()
+        }
+        about = data["bundle_name"], evidence, data["operating_point"], tuple(data["notes"])
+        return ClassificationResult(rated, label, probability, case, *about)
     lesions = tuple(Lesion(**{**lesion, "position_ras": tuple(lesion["position_ras"])}) for lesion in data["lesions"])
     uncertainty, brain = data["uncertainty"], data["brain"]
     if brain is not None:
@@ -171,6 +197,27 @@ def unpack_result(data: Mapping[str, Any], folder: ExchangeFolder, case: Case) -
         data["location_rule"],
         {name: np.array(matrix) for name, matrix in data["transforms"].items()},
     )
+
+
+def _as_sent(value: Any) -> Any:
+    """What JSON made a list of was a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _pack_map(volume: Volume, folder: ExchangeFolder) -> dict[str, Any]:
+    """A volume that is 0 but for a small box, which alone is sent."""
+    box = []
+    for axis in range(3):
+        filled = np.flatnonzero(volume.array.any(axis=tuple(other for other in range(3) if other != axis)))
+        box.append([int(filled[0]), int(filled[-1]) + 1] if filled.size else [0, 0])
+    return {"box": box, "array": folder.put(volume.array[tuple(slice(*ends) for ends in box)])}
+
+
+def _unpack_map(data: Mapping[str, Any], folder: ExchangeFolder, grid: Grid, name: str) -> Volume:
+    values = folder.take(data["array"])
+    array = np.zeros(grid.shape, dtype=values.dtype)
+    array[tuple(slice(*ends) for ends in data["box"])] = values
+    return Volume(array, grid, name)
 
 
 def _base_folder() -> Path:

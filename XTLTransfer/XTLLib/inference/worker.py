@@ -5,7 +5,7 @@ Protocol, one JSON object a line
 To the worker, on stdin::
 
     {"do": "segment", "id": 1, "bundle": path, "case": {...}, "options": {...}}   see exchange.pack_case
-    {"do": "classify", "id": 2, "bundle": path, "case": {...}, "options": {...}}
+    {"do": "classify", "id": 2, "bundle": [path, ...], "case": {...}, "case_key": null, "options": {...}}
     {"do": "compare", "id": 3, "time_points": [...], "options": {...}}            see exchange_history
     {"do": "warm", "id": 4, "bundle": path}         load a bundle ahead of its first case
     {"do": "cancel", "id": 1}                       stop that job at its next report
@@ -19,6 +19,9 @@ From the worker, on stdout::
     {"type": "result", "id": 1, "result": {...}}    see exchange.pack_result; {} after "warm"; pack_history
     {"type": "error", "id": 1, "code": "input", "message": ..., "hint": ..., "log": [...]}
     {"type": "cancelled", "id": 1}
+
+A case that comes with a ``case_key`` is kept, prepared, until one of another key comes. ``"case": {"findings":
+[...]}``, without channels, then stands for the kept case of that key with other findings.
 
 ``code`` is ``input`` (something the user can put right), ``missing-package``, ``memory`` or ``internal``; ``log``
 is the tail of the traceback of the last kind. Arrays go through files of the exchange folder. The worker
@@ -38,16 +41,19 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
 from .. import __version__
+from ..data.case import Case
 from ..errors import Cancelled, MissingPackageError, XTLError
 from ..progress import Progress, ProgressEvent
-from .exchange import ExchangeFolder, pack_result, unpack_case
+from .device import pick_device
+from .exchange import ExchangeFolder, pack_result, unpack_case, unpack_findings
 from .exchange_history import pack_history, unpack_time_points
+from .patch_sources import PatchSources
 
 HEARTBEAT_S = 1.0
 IDLE_S = 900.0
@@ -66,6 +72,7 @@ class Worker:
         self._cancelled: set[int] = set()
         self._parent_is_gone = threading.Event()
         self._bundles: OrderedDict[tuple, Any] = OrderedDict()
+        self._kept: tuple[str, Case, PatchSources] | None = None  # the latest case with a key
 
     def run(self) -> None:
         """Work until stdin ends, ``stop`` comes, or nothing has come for the idle time."""
@@ -104,25 +111,41 @@ class Worker:
         self._cancelled.discard(number)
 
     def _result_of(self, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        from .classify import classify_case
+        from .classify import classify_case, ready_networks
         from .segment import ready_network, segment_case
 
         if job.get("do") == "compare":
             return self._comparison_of(job, progress)
-        kinds: dict[str, Callable] = {"segment": segment_case, "classify": classify_case}
-        if job.get("do") not in (*kinds, "warm"):
+        if job.get("do") not in ("segment", "classify", "warm"):
             raise XTLError(f"the worker does not know how to {job.get('do')!r}", "Update XTL on both sides")
         progress.report("Loading the bundle", 0.0)
-        bundle = self._bundle(Path(job["bundle"]))
+        paths = job["bundle"] if isinstance(job["bundle"], list) else [job["bundle"]]
+        bundles = [self._bundle(Path(path), len(paths)) for path in paths]
         if job["do"] == "warm":
-            if bundle.task == "segmentation":
-                ready_network(bundle)
+            if bundles[0].task == "segmentation":
+                ready_network(bundles[0])
             else:
-                bundle.network()
+                ready_networks(bundles[0], pick_device())
             return {}
-        case = unpack_case(job["case"], self._folder)
-        result = kinds[job["do"]](case, bundle, progress=progress, **job.get("options", {}))
+        if job["do"] == "segment":
+            case = unpack_case(job["case"], self._folder)
+            result = segment_case(case, bundles[0], progress=progress, **job.get("options", {}))
+        else:
+            case, sources = self._case_of(job)
+            result = classify_case(case, bundles, progress=progress, sources=sources, **job.get("options", {}))
         return pack_result(result, self._folder)
+
+    def _case_of(self, job: dict[str, Any]) -> tuple[Case, PatchSources]:
+        """The case of a classification, with what is prepared of it."""
+        key, sent = job.get("case_key"), job["case"]
+        if key is None:
+            return unpack_case(sent, self._folder), PatchSources()
+        if "channels" in sent:
+            self._kept = key, unpack_case(sent, self._folder, take=True), PatchSources()
+        if self._kept is None or self._kept[0] != key:
+            raise XTLError("the worker does not have the images any more", "Try again")
+        _, case, sources = self._kept
+        return replace(case, findings=unpack_findings(sent["findings"])), sources
 
     def _comparison_of(self, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
         from .longitudinal import ChangeRules, compare_over_time
@@ -132,8 +155,11 @@ class Worker:
         result = compare_over_time(points, rules, register=options.get("register", True), progress=progress)
         return pack_history(result, self._folder)
 
-    def _bundle(self, path: Path) -> Any:
-        """A bundle, whose network is read when it is needed, kept until others take its place or its files change."""
+    def _bundle(self, path: Path, together: int) -> Any:
+        """A bundle, whose network is read when it is needed, kept until others take its place or its files change.
+
+        ``together``: so many are used at a time.
+        """
         from ..bundle.load import read_bundle
 
         files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -141,7 +167,7 @@ class Worker:
         if key not in self._bundles:
             self._bundles[key] = read_bundle(path)
         self._bundles.move_to_end(key)
-        while len(self._bundles) > _KEPT_BUNDLES:
+        while len(self._bundles) > max(_KEPT_BUNDLES, together):
             self._bundles.popitem(last=False)
         return self._bundles[key]
 
