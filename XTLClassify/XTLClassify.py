@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
+from typing import Annotated, Union
 
+import qt
 import slicer
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLMarkupsFiducialNode,
     vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
     vtkMRMLTableNode,
 )
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -29,6 +31,9 @@ from slicer.util import VTKObservationMixin
 
 CHANNELS = {"T2W": "t2w", "ADC": "adc", "HBV": "hbv", "KTRANS": "ktrans"}
 """Channel -> the parameter that holds its volume."""
+MOST_VIEWS = 16
+POLL_MS = 30
+MOVED_MS = 250  # of quiet after a point was moved, before it is rated again
 
 
 class XTLClassify(ScriptedLoadableModule):
@@ -54,7 +59,12 @@ class XTLClassifyParameterNode:
     bundle - folder of the trained model.
     t2w, adc, hbv, ktrans - the case's channels; those that the bundle does not use are left alone.
     findings - one point at each suspected lesion.
-    table, labelMap - outputs; None makes new nodes.
+    lesions - segmentation or label map whose lesions become findings. zones - of the prostate, to guess zones from.
+    views - turned and shifted views of each finding. evidence - the maps that are made, and device - where to
+        compute: values of XTLLib.scene.classify_options.
+    operatingPoint - name of the rule that says which findings are significant; "" is the bundle's own.
+    table, labelMap - outputs; None makes new nodes. The table holds the ratings themselves, and refers to the evidence.
+    finding - ID of the control point that was chosen in the table. truth - table of findings with a known outcome.
     """
 
     bundle: Path
@@ -63,56 +73,75 @@ class XTLClassifyParameterNode:
     hbv: vtkMRMLScalarVolumeNode
     ktrans: vtkMRMLScalarVolumeNode
     findings: vtkMRMLMarkupsFiducialNode
+    lesions: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007 - Slicer knows no A | B
+    zones: Union[vtkMRMLSegmentationNode, vtkMRMLScalarVolumeNode, None]  # noqa: UP007
+    views: Annotated[int, WithinRange(1, MOST_VIEWS)] = 1
+    evidence: str = "none"
+    operatingPoint: str = ""
+    device: str = "auto"
     table: vtkMRMLTableNode
     labelMap: vtkMRMLLabelMapVolumeNode
+    finding: str = ""
+    truth: Path
 
 
 class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: wires the .ui file to the parameter node and Apply to the logic."""
+    """The panel: wires the .ui file to the parameter node and to XTLLib.scene.classify_panel."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
-        self._findings = None
-        self._message = ""
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
-        from XTLLib.scene.choices import BundleReader
-        from XTLLib.scene.panel import PanelRun, ParameterLink
+        from XTLLib.scene.classify_panel import ClassifyPanel
+        from XTLLib.scene.panel import ParameterLink
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/XTLClassify.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = XTLClassifyLogic()
-        self._bundles = BundleReader("classification")
-        sections = ("inputsCollapsibleButton", "outputsCollapsibleButton")
-        self._run = PanelRun(self.ui, sections, slicer.app.processEvents, self.updateGui)
+        self._runTimer, self._movedTimer = qt.QTimer(), qt.QTimer()
+        self._runTimer.setInterval(POLL_MS)
+        self._movedTimer.setInterval(MOVED_MS)
+        self._movedTimer.setSingleShot(True)
+        scene, timers = slicer.mrmlScene, (self._runTimer, self._movedTimer)
+        self._panel = ClassifyPanel(self.ui, scene, CHANNELS, *timers, self.showError)
         self._link = ParameterLink(self, self.updateGui)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
-        self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self._runTimer.connect("timeout()", self._panel.tick)
+        self._movedTimer.connect("timeout()", self._panel.take_in)
+        panel, section, ui = self._panel, self._panel.section, self.ui
+        clicks = {"apply": panel.apply, "fromLesions": section.take_lesions, "guessZones": panel.guess_zones}
+        clicks |= {"remove": section.remove_chosen, "truth": section.show_truth}
+        for name, action in clicks.items():
+            getattr(ui, f"{name}Button").connect("clicked(bool)", lambda checked, action=action: action())
+        ui.placeButton.connect("toggled(bool)", section.wait_for_clicks)
+        ui.zoneComboBox.connect("currentIndexChanged(int)", section.zone_chosen)
+        for name in ("evidence", "operatingPoint", "device"):
+            chosen = lambda index, name=name: panel.options.chosen(name, index)  # noqa: E731
+            getattr(ui, f"{name}ComboBox").connect("currentIndexChanged(int)", chosen)
+        ui.tableView.selectionModel().connect("currentRowChanged(QModelIndex,QModelIndex)", section.row_chosen)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
-        self._run.cancel()
+        self._panel.close()
         self._link.close()
         self.removeObservers()
 
     def enter(self) -> None:
-        self._bundles.forget()  # the folder may have changed while another module was shown
         self.initializeParameterNode()
 
     def exit(self) -> None:
-        if not self._run.is_running:
-            self._link.close()
+        self._panel.leave()
+        self._link.close()
 
     def onSceneStartClose(self, caller, event) -> None:
-        self._run.cancel()
-        self._message = ""
+        self._panel.release()
         self._link.close()
 
     def onSceneEndClose(self, caller, event) -> None:
@@ -126,79 +155,16 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def initializeParameterNode(self) -> None:
         from XTLLib.scene.choices import guess_volumes
 
+        self._panel.attach(self.logic.getParameterNode())
         self._link.open()
         guess_volumes(self._link.node, CHANNELS, slicer.mrmlScene)
 
-    def observeFindings(self, findings: vtkMRMLMarkupsFiducialNode | None) -> None:
-        """Notice points that are placed or removed in the chosen list."""
-        if findings is self._findings:
-            return
-        for node, change in ((self._findings, self.removeObserver), (findings, self.addObserver)):
-            if node is not None:
-                change(node, node.PointPositionDefinedEvent, self.updateGui)
-                change(node, node.PointRemovedEvent, self.updateGui)
-        self._findings = findings
-
     def updateGui(self, caller=None, event=None) -> None:
-        """What the parameters mean for the panel: what can be chosen, and whether Apply can run."""
-        from XTLLib.scene.choices import describe_bundle, missing_choice
+        if self._link.node:
+            self._panel.update(by_user=caller is not None)
 
-        parameters = self._link.node
-        self.observeFindings(parameters.findings if parameters else None)
-        if self._run.is_running or not parameters:
-            return
-        if caller is not None:  # the user chose something: what was said of the last run is out of date
-            self._message = ""
-        bundle, problem = self._bundles.read(parameters.bundle)
-        volumes = {channel: getattr(parameters, name) for channel, name in CHANNELS.items()}
-        missing = problem or missing_choice(bundle, volumes) or self.missingFindings(parameters.findings)
-        self.ui.bundleLabel.text = describe_bundle(bundle)
-        self.ui.bundleLabel.visible = bundle is not None
-        for channel, name in CHANNELS.items():
-            getattr(self.ui, f"{name}Selector").enabled = bundle is None or channel in bundle.channels
-        self.ui.tableView.setMRMLTableNode(parameters.table)
-        self.ui.tableView.resizeColumnsToContents()
-        self.ui.resultsCollapsibleButton.visible = parameters.table is not None
-        self.ui.applyButton.enabled = not missing
-        self.ui.applyButton.toolTip = missing or _("Rate the findings")
-        self.ui.statusLabel.text = self._message or missing
-
-    def missingFindings(self, findings: vtkMRMLMarkupsFiducialNode | None) -> str:
-        if findings is None:
-            return _("Choose the point list of the findings, or make a new one.")
-        if findings.GetNumberOfDefinedControlPoints() == 0:
-            return _("Place a point at each finding in {name}.").format(name=findings.GetName())
-        return ""
-
-    def onApplyButton(self) -> None:
-        """Run; while it runs, cancel."""
-        if self._run.is_running:
-            self._run.cancel()
-            return
-        self._message = _("Nothing was rated; the scene is as it was.")
-        with slicer.util.tryWithErrorDisplay(_("The findings were not rated.")), self._run as progress:
-            self._message = self.apply(self._link.node, progress)
-
-    def apply(self, parameters: XTLClassifyParameterNode, progress) -> str:
-        """Rate the chosen findings and return a sentence about the result."""
-        from XTLLib.scene.packages import ensure_packages
-
-        ensure_packages("XTL Classify")
-        began = time.monotonic()
-        nodes = self.logic.process(
-            {channel: getattr(parameters, name) for channel, name in CHANNELS.items()},
-            parameters.findings,
-            parameters.bundle,
-            table=parameters.table,
-            labelMap=parameters.labelMap,
-            progress=progress,
-        )
-        parameters.table, parameters.labelMap = nodes.table, nodes.label
-        self.ui.bundlePathLineEdit.addCurrentPathToHistory()
-        probabilities = slicer.util.arrayFromTableColumn(nodes.table, "probability")
-        return _("{count} findings rated, highest probability {highest:.2f}, in {seconds:.1f} s.").format(
-            count=len(probabilities), highest=probabilities.max(), seconds=time.monotonic() - began
-        )
+    def showError(self, message: str, details) -> None:
+        slicer.util.errorDisplay(message, detailedText="\n".join(details))
 
 
 class XTLClassifyLogic(ScriptedLoadableModuleLogic):
@@ -214,32 +180,52 @@ class XTLClassifyLogic(ScriptedLoadableModuleLogic):
         bundle: str | Path,
         table: vtkMRMLTableNode | None = None,
         labelMap: vtkMRMLLabelMapVolumeNode | None = None,
+        views: int = 1,
+        evidence: tuple[str, ...] = (),
+        operatingPoint: str | None = None,
+        device: str = "auto",
         progress=None,
     ):
         """Rate the findings of one case and put the results into the scene; needs no panel.
 
+        It computes here and now, and gives what Apply and ``xtl classify`` give::
+
+            names = {"T2W": "t2w.nii.gz", "ADC": "adc.nii.gz", "HBV": "hbv.nii.gz"}
+            volumes = {channel: slicer.util.loadVolume(f"/data/patient07/{file}") for channel, file in names.items()}
+            findings = slicer.util.loadMarkups("/data/patient07/findings.mrk.json")
+            nodes = slicer.util.getModuleLogic("XTLClassify").process(volumes, findings, "/models/prostate")
+            print(slicer.util.arrayFromTableColumn(nodes.table, "probability"))
+
         :param channels: channel name -> volume node; channels that the bundle does not use are left alone.
-        :param findings: one placed point at each finding; its points are labelled with the probabilities.
+        :param findings: one placed point at each finding, named by its label, with its zone in its description; the
+            labels are given the probabilities.
         :param bundle: folder of the trained model.
         :param table, labelMap: output nodes; None makes new ones.
+        :param views: turned and shifted views of each finding whose mean is taken.
+        :param evidence: "grad-cam", "occlusion" or both: volumes over the T2W, XTLLib.scene.evidence.evidence_of.
+        :param operatingPoint: rule that says which findings are significant; None takes the usual one.
+        :param device: "auto", "cpu", "cuda" or "cuda:N".
         :param progress: XTLLib.progress.Progress, told how far the work is.
         :return: XTLLib.scene.classification.ClassificationNodes
         :raises XTLLib.errors.InputError: names the node or file that is wrong; the scene is as it was.
         """
-        from XTLLib.inference.classify import classify_case
-        from XTLLib.progress import Progress
-        from XTLLib.scene.choices import bundle_for
-        from XTLLib.scene.classification import add_classification
-        from XTLLib.scene.nodes import case_from_nodes
+        from XTLLib.scene.classify_options import asked_for
+        from XTLLib.scene.classify_run import classify_now
 
-        progress = progress or Progress()
-        model = bundle_for("classification", bundle)
-        used = {name: channels.get(name) for name in model.channels}
-        case = case_from_nodes(used, model.reference, findings_node=findings)
-        # The seam for a background worker: from here to ``result`` nothing touches the scene.
-        result = classify_case(case, model, progress=progress.part(0.0, 0.95))
-        progress.report(_("Adding the results to the scene"), 0.95)
-        return add_classification(result, slicer.mrmlScene, used[model.reference], findings, labelMap, table)
+        options = asked_for(views, evidence, operatingPoint, device)
+        outputs = {"table": table, "labelMap": labelMap}
+        return classify_now(channels, findings, bundle, slicer.mrmlScene, outputs, progress, **options)
+
+    def showTruth(self, table: vtkMRMLTableNode, truth):
+        """Compare a lesion table with the truth: ROC and reliability curve, as tables and plots of the scene.
+
+        :param table: of process(). truth: finding -> significant or not; or a table of findings (CSV) that says so.
+        :return: XTLLib.scene.roc_plots.TruthNodes
+        :raises XTLLib.errors.InputError: no finding with a known truth, or all of one class; the scene is as it was.
+        """
+        from XTLLib.scene.roc_plots import truth_of_table
+
+        return truth_of_table(table, truth)
 
 
 class XTLClassifyTest(ScriptedLoadableModuleTest):

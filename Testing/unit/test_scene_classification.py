@@ -52,6 +52,7 @@ def test_the_table_has_typed_columns(scene):
     columns = {table.GetColumnName(n): table.GetTable().GetColumn(n) for n in range(table.GetNumberOfColumns())}
     assert {name: column.GetDataType() for name, column in columns.items()} == {
         "id": vtk.VTK_INT,
+        "patient": vtk.VTK_STRING,
         "finding": vtk.VTK_STRING,
         "zone": vtk.VTK_STRING,
         "R": vtk.VTK_DOUBLE,

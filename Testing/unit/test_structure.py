@@ -239,11 +239,14 @@ CONNECTS = {
 
 
 # What the user did rather than chose: it is kept with the scene, and shown in other ways than by an input.
-KEPT_WITHOUT_WIDGET = {"XTLSegment": {"edits", "lesion", "brainMethod"}}
+KEPT_WITHOUT_WIDGET = {
+    "XTLSegment": {"edits", "lesion", "brainMethod"},
+    "XTLClassify": {"finding", "evidence", "operatingPoint", "device"},
+}
 
 
 def kind_of(annotation: str) -> str:
-    bare = annotation.removeprefix("Annotated[").split(",")[0].strip()
+    bare = annotation.removeprefix("Annotated[").removeprefix("Union[").split(",")[0].strip()
     return "node" if bare.startswith("vtkMRML") else bare
 
 
@@ -260,7 +263,8 @@ def test_every_input_of_the_panel_is_a_parameter_of_a_type_it_can_show(module):
                 assert "WithinRange" in parameters[name], f"{name}: a slider needs bounds"
             if kind_of(parameters[name]) == "node":
                 types = [each.text for each in widget.findall("property[@name='nodeTypes']/stringlist/string")]
-                assert types == [parameters[name]]
+                union = parameters[name].removeprefix("Union[").removesuffix(", None]")  # Slicer asks for the None
+                assert types == union.split(", ")
             shown.append(name)
     kept = KEPT_WITHOUT_WIDGET.get(module, set())
     assert sorted([*shown, *kept]) == sorted(parameters), "each parameter has one widget"

@@ -116,7 +116,13 @@ class BackgroundRun:
         self.forget()
 
     def _begin(self, submit: Callable[[WorkerLike], JobLike], bundle: str | os.PathLike) -> None:
-        """Hand work to the worker, now or when it has loaded a bundle ahead. Raises XTLError when that fails now."""
+        """Hand work to the worker, in place of what it does. Raises XTLError when that fails now.
+
+        It waits for a bundle that is being loaded ahead, and for work that it takes the place of to stop.
+        """
+        if self._job is not None and not self._job.is_done:
+            self._job.cancel()
+            self._warming = self._job
         self._job, self._failure, self._is_cancelled = None, None, False
         self._to_warm = None
         self._waiting = (submit, Path(bundle))

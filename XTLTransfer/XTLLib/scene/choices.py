@@ -102,7 +102,7 @@ def missing_choice(bundle: Any, volumes: Mapping[str, Any]) -> str:
     if unknown:
         text = _("This module has no input for the channel {channels} that the bundle needs.")
         return text.format(channels=", ".join(unknown))
-    optional = bundle.preparation.optional if bundle.preparation is not None else ()
+    optional = optional_channels(bundle)
     empty = [channel for channel in bundle.channels if volumes[channel] is None and channel not in optional]
     if empty:
         return _("Choose a volume for {channels}.").format(channels=", ".join(empty))
@@ -110,6 +110,15 @@ def missing_choice(bundle: Any, volumes: Mapping[str, Any]) -> str:
     if len(set(chosen)) < len(chosen):
         return _("Choose a different volume for each channel.")
     return ""
+
+
+def optional_channels(bundle: Any) -> tuple[str, ...]:
+    """The channels that a bundle can do without."""
+    if bundle.preparation is not None:
+        return tuple(bundle.preparation.optional)
+    if bundle.patch_spec is None or bundle.patch_spec.missing == "refuse":
+        return ()
+    return tuple(channel for channel in bundle.channels if channel != bundle.reference)
 
 
 def describe_bundle(bundle: Any) -> str:

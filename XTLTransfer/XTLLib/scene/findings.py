@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,29 +46,36 @@ def findings_from_node(node: Any) -> tuple[Finding, ...]:
         if not findings:
             raise InputError(f"the label map {node.GetName()} is empty", "Choose one with at least one lesion")
     elif isinstance(node, slicer.vtkMRMLMarkupsNode):
-        findings = _findings_of_points(node)
+        findings = list(findings_by_point(node).values())
+        if not findings:
+            raise InputError(f"the point list {node.GetName()} has no placed point", "Place a point at each finding")
     else:
         name = "no node" if node is None else f"the node {node.GetName()}"
         raise InputError(
             f"{name} is chosen for the findings, which is no point list",
             "Choose a point list, a segmentation or a label map",
         )
+    _require_own_names(node, findings)
+    return tuple(findings)
+
+
+def findings_by_point(node: Any) -> dict[str, Finding]:
+    """ID of each placed control point -> its finding, in the order of the list. Raises InputError for equal names."""
+    findings = {}
+    for index in _placed_points(node):
+        position = [0.0, 0.0, 0.0]
+        node.GetNthControlPointPositionWorld(index, position)
+        finding = Finding(_identifier(node, index), tuple(position), _zone(node, index))
+        findings[node.GetNthControlPointID(index)] = finding
+    _require_own_names(node, findings.values())
+    return findings
+
+
+def _require_own_names(node: Any, findings: Iterable[Finding]) -> None:
     names = [finding.identifier for finding in findings]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"{node.GetName()} has two findings named {twice[0]}", "Give each finding its own name")
-    return tuple(findings)
-
-
-def _findings_of_points(node: Any) -> list[Finding]:
-    findings = []
-    for index in _placed_points(node):
-        position = [0.0, 0.0, 0.0]
-        node.GetNthControlPointPositionWorld(index, position)
-        findings.append(Finding(_identifier(node, index), tuple(position), _zone(node, index)))
-    if not findings:
-        raise InputError(f"the point list {node.GetName()} has no placed point", "Place a point at each finding")
-    return findings
 
 
 def _findings_of_segmentation(node: Any) -> list[Finding]:
@@ -120,11 +127,23 @@ def findings_to_node(findings: Sequence[Finding], name: str, scene: Any, node: A
 
 
 def label_with_probability(node: Any, probabilities: Mapping[str, float]) -> None:
-    """Label each control point "name: 0.73"; ``probabilities`` is by the finding's identifier."""
+    """Label each control point "name: 0.73"; ``probabilities`` is by the finding's identifier, others get none."""
     for index in _placed_points(node):
         identifier = _identifier(node, index)
-        if identifier in probabilities:
-            node.SetNthControlPointLabel(index, f"{identifier}: {probabilities[identifier]:.2f}")
+        probability = probabilities.get(identifier)
+        label = identifier if probability is None else f"{identifier}: {probability:.2f}"
+        if node.GetNthControlPointLabel(index) != label:
+            node.SetNthControlPointLabel(index, label)
+
+
+def set_zone(node: Any, point: str, zone: str) -> None:
+    """Write the zone of a finding into the description of its control point (an ID), in place of the one there."""
+    index = node.GetNthControlPointIndexByID(point)
+    if index < 0:
+        return
+    words = (node.GetNthControlPointDescription(index) or "").split()
+    others = [word for word in words if not zone_in_words(word)]
+    node.SetNthControlPointDescription(index, " ".join([zone, *others]).strip())
 
 
 def _placed_points(node: Any) -> list[int]:

@@ -125,6 +125,8 @@ def open_session() -> Session:
 
     scene = slicer.vtkMRMLScene()
     scene.SetVersion(_SCENE_VERSION)
+    if hasattr(slicer, "vtkMRMLColorLegendDisplayNode"):  # Slicer's displayable managers do it elsewhere
+        scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
     application = slicer.vtkSlicerApplicationLogic()
     application.SetMRMLScene(scene)
     colors = application.GetColorLogic()

@@ -64,9 +64,13 @@ def fill_table(node: Any, columns: Sequence[Column]) -> None:
 
 
 def _typed(name: str, values: list[Any]) -> np.ndarray:
-    """Text, int32 or float64; an empty column, which cannot tell, is whole numbers for the identifier only."""
-    if values and isinstance(values[0], str):
-        return np.array(values, dtype=str)
+    """Text, int32 or float64; a column without a value, which cannot tell, is whole numbers for the identifier only.
+
+    None is "" among texts, else NaN.
+    """
+    if any(isinstance(value, str) for value in values):
+        return np.array(["" if value is None else value for value in values], dtype=str)
+    values = [np.nan if value is None else value for value in values]
     whole = all(isinstance(value, int) for value in values) if values else name == "id"
     return np.array(values, dtype=np.int32 if whole else np.float64)
 
