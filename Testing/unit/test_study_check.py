@@ -139,11 +139,13 @@ def test_a_source_may_be_the_target_s_own_datalist_and_no_copy_of_it(tmp_path):
     source = tmp_path / "a" / "source.json"
     replace(datalist, name="other", task="unlabelled", labels={}, training=renamed).save(source)
     text = refusal(brain_study(target, source), datalist)
-    assert "the arm SSL: 8 images of the datalist other, a source, stand in the target's datalist" in text
+    assert "the arm SSL: 4 patients of the target's datalist toy volumes stand in the datalist other" in text
     assert "name the target's datalist as the source" in text
 
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    assert "8 images of the datalist other" in refusal(brain_study(target, tmp_path / "b" / "source.json"), datalist)
+    assert "the arm SSL: 8 images of the target's datalist" in refusal(
+        brain_study(target, tmp_path / "b" / "source.json"), datalist
+    )
 
 
 def test_patients_of_one_data_set_are_known_by_name(tmp_path):
@@ -157,7 +159,7 @@ def test_patients_of_one_data_set_are_known_by_name(tmp_path):
     source = tmp_path / "later.json"
     replace(datalist, task="unlabelled", labels={}, training=[later]).save(source)
     text = refusal(brain_study(target, source), datalist)
-    assert "the arm SSL: 1 validation or test patient of stage 2" in text and "Take this patient out of stage 1" in text
+    assert "the arm SSL: 1 patient of the target's datalist toy volumes stands in the datalist toy volumes" in text
 
 
 def test_a_source_that_its_stage_cannot_learn_from_is_named(tmp_path):

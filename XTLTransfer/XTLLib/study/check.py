@@ -10,12 +10,13 @@ from typing import Any
 
 from ..data.datalist import Datalist, Entry, digest_of_image
 from ..errors import InputError
+from ..training.fitness import shared_patients
 from ..training.run_folder import load_datalists
 from ..transfer.chain import Chain
 from ..transfer.presets import PRESETS
 from .config import BASELINE_TASKS, METRICS, Study
 from .evaluate import require_truth
-from .runs import PlannedRun, fold_datalist, is_same_file, stage_datalists
+from .runs import PlannedRun, fold_datalist, stage_datalists
 
 # Of a stage's training: how much is learned from and how long. The other keys say how.
 BUDGET_KEYS = ("steps", "epochs", "batch_size", "accumulate", "validation", "validations", "early_stopping")
@@ -176,40 +177,31 @@ def _require_fold(study: Study, datalist: Datalist, repeat: int, fold: int) -> N
 
 
 def _require_sources(study: Study, chains: Mapping[str, Chain], datalist: Datalist) -> None:
-    """Every stage can learn from its datalist, and from no patient who is tested."""
-    folds = [
-        fold_datalist(study, datalist, PlannedRun(study.names[0], study.seeds[0], 0, fold))
-        for fold in range(study.folds)
-    ]
+    """Every stage can learn from its datalist, and from no patient of the target, all of whom are tested."""
+    fold = fold_datalist(study, datalist, PlannedRun(study.names[0], study.seeds[0], 0, 0))
     for name, chain in chains.items():
-        sources = {}
-        for stage in chain.intermediates:
-            if not is_same_file(stage.datalist, study.datalist):
-                sources[stage.datalist] = Datalist.load(stage.datalist)
-                _require_other_images(name, sources[stage.datalist], datalist)
-        for fold in folds:
-            try:
-                load_datalists(chain, fold, {**sources, **stage_datalists(study.datalist, chain, fold)})
-            except InputError as error:
-                raise InputError(f"the arm {name}: {error.what}", error.remedy) from error
+        own = stage_datalists(study.datalist, chain, fold)
+        sources = {path: Datalist.load(path) for path in {s.datalist for s in chain.intermediates} - set(own)}
+        for source in sources.values():
+            _require_other_patients(name, source, datalist)
+        try:
+            load_datalists(chain, fold, {**sources, **own})
+        except InputError as error:
+            raise InputError(f"the arm {name}: {error.what}", error.remedy) from error
 
 
-def _require_other_images(arm: str, source: Datalist, target: Datalist) -> None:
-    """No image of the source is one of the target under another path or name."""
-    if source.has_mammograms:
-        return  # two modalities have no image in common
+def _require_other_patients(arm: str, source: Datalist, target: Datalist) -> None:
+    """No patient of the target in a source: by name within one data set, by images also under another path."""
     learned = [*source.training, *source.validation]
-    marked = [_marked(entry, "source") for entry in learned] + [_marked(entry, "target") for entry in target.entries]
-    owners = _patients_by_image(marked).values()
-    shared = sum(1 for names in owners if len({name.partition(":")[0] for name in names}) == 2)
-    if shared:
+    count, what = shared_patients(source, learned, target, target.entries), "patient"
+    if not count and not source.has_mammograms:  # films and volumes have no image in common
+        roles = [("source", entry) for entry in learned] + [("target", entry) for entry in target.entries]
+        marked = [replace(entry, patient=role) for role, entry in roles]
+        count, what = sum(len(owners) == 2 for owners in _patients_by_image(marked).values()), "image"
+    if count:
         raise InputError(
-            f"the arm {arm}: {shared} image{'s' * (shared > 1)} of the datalist {source.name}, a source, stand"
-            f"{'s' * (shared == 1)} in the target's datalist {target.name}, too",
+            f"the arm {arm}: {count} {what}{'s' * (count > 1)} of the target's datalist {target.name} "
+            f"{'stand' if count > 1 else 'stands'} in the datalist {source.name}, which an earlier stage learns from",
             "Take these patients out of the source, or name the target's datalist as the source: then each fold "
             "gives its training part only",
         )
-
-
-def _marked(entry: Entry, role: str) -> Entry:
-    return replace(entry, patient=f"{role}:{entry.patient}")

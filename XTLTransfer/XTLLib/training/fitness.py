@@ -55,7 +55,7 @@ def require_fit(chain: Chain, datalists: Sequence[Datalist]) -> None:
 
 def seen_before(earlier: Sequence[Datalist], used: Datalist) -> int:
     """How many validation patients of a stage, as it held them out, earlier stages may have learned from."""
-    seen = [_shared_patients(datalist, datalist.training, used, used.validation) for datalist in earlier]
+    seen = [shared_patients(datalist, datalist.training, used, used.validation) for datalist in earlier]
     return max(seen, default=0)
 
 
@@ -152,7 +152,7 @@ def _require_no_leak(first: int, earlier: Datalist, second: int, later: Datalist
         (earlier.validation, later.test, "validation", "test"),
     )
     for seen, held_back, was, now in pairs:
-        shared = _shared_patients(earlier, seen, later, held_back)
+        shared = shared_patients(earlier, seen, later, held_back)
         if shared:
             raise InputError(
                 f"{shared} {now} patient{' of' if shared == 1 else 's of'} stage {second} (datalist {later.name}) "
@@ -162,7 +162,7 @@ def _require_no_leak(first: int, earlier: Datalist, second: int, later: Datalist
             )
 
 
-def _shared_patients(a: Datalist, of_a: Sequence[Entry], b: Datalist, of_b: Sequence[Entry]) -> int:
+def shared_patients(a: Datalist, of_a: Sequence[Entry], b: Datalist, of_b: Sequence[Entry]) -> int:
     """How many patients of ``of_b`` are among those of ``of_a``: by name within one data set, else by their images."""
     known = {entry.patient for entry in of_a} if (a.layout, a.name) == (b.layout, b.name) else set()
     images = {image for entry in of_a for image in _images(entry)}
