@@ -59,8 +59,8 @@ def run_study_command(
         from .study.plan import plan_study
 
         with progress_of(arguments) as progress:
-            plan = plan_study(study, progress=progress)
-        say(arguments, plan.to_text())
+            plan = plan_study(study, out=arguments.out, device=arguments.device, progress=progress)
+        say(arguments, plan.text)
         return 0
     if arguments.out is None:
         raise InputError("--out is missing", "Name the folder of the study, or ask for --plan")
