@@ -31,7 +31,7 @@ from slicer.util import VTKObservationMixin
 
 CHANNELS = {"T2W": "t2w", "ADC": "adc", "HBV": "hbv", "KTRANS": "ktrans"}
 """Channel -> the parameter that holds its volume."""
-MOST_VIEWS = 16
+MOST_VIEWS = 8
 POLL_MS = 30
 MOVED_MS = 250  # of quiet after a point was moved, before it is rated again
 

@@ -10,74 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
+from classify_steps import apply, finish, is_running
 from host.reload import save_and_reload
-from lent_worker import Lent, wait
+from lent_worker import wait
 
-
-@pytest.fixture(scope="module")
-def case():
-    from XTLLib.scene.self_test import small_prostate
-
-    return small_prostate()
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    from XTLLib.scene.self_test import write_classification_bundle
-
-    return write_classification_bundle(tmp_path_factory.mktemp("prostate") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def expected(case, bundle):
-    """The same case and bundle without Slicer."""
-    from XTLLib.bundle.load import load_bundle
-    from XTLLib.inference.classify import classify_case
-
-    return classify_case(case, load_bundle(bundle))
-
-
-@pytest.fixture(scope="module")
-def lent_worker():
-    from XTLLib.inference.client import InferenceWorker
-
-    worker = InferenceWorker()
-    yield worker
-    worker.close()
-
-
-@pytest.fixture
-def panel(open_panel, scene, case, lent_worker, monkeypatch):
-    """The panel on a case, with a worker that is warm from earlier tests."""
-    from XTLLib.scene.inputs import add_case
-
-    monkeypatch.setattr("XTLLib.inference.client.InferenceWorker", lambda: Lent(lent_worker))
-    add_case(case, scene)
-    return open_panel("XTLClassify")
-
-
-def is_running(panel) -> bool:
-    return panel.widget._panel.run.is_running
-
-
-def finish(panel) -> None:
-    wait(lambda: not is_running(panel))
-
-
-def apply(panel) -> None:
-    panel.widget.ui.applyButton.click()
-    finish(panel)
-
-
-@pytest.fixture
-def ready(panel, bundle, case, scene):
-    """The panel with everything chosen."""
-    from XTLLib.scene.findings import findings_to_node
-
-    findings = findings_to_node(case.findings, "findings", scene)
-    panel.widget.ui.bundlePathLineEdit.currentPath = str(bundle)
-    panel.widget.ui.findingsSelector.setCurrentNode(findings)
-    return panel
+pytest_plugins = ["classify_scene"]
 
 
 def test_findings_are_asked_for_and_noticed_when_they_are_placed(panel, bundle, scene):
@@ -264,3 +201,14 @@ def test_logic_gives_the_numbers_of_apply_and_shows_the_truth(scene, case, bundl
     higher = int(np.argmax(shown)) + 1
     truth = logic.showTruth(nodes.table, {"1": higher == 1, "2": higher == 2})
     assert (truth.auc, truth.findings, truth.positives) == (1.0, 2, 1)
+
+
+def test_limits_are_those_of_the_library():
+    from XTLLib.inference.evidence import EVIDENCE as KINDS
+    from XTLLib.inference.patch_views import MOST_VIEWS
+    from XTLLib.scene.classify_options import EVIDENCE
+
+    import XTLClassify
+
+    assert XTLClassify.MOST_VIEWS == MOST_VIEWS
+    assert EVIDENCE["both"] == KINDS

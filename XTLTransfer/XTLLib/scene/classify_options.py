@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..metrics.operating_points import YOUDEN
+
 EVIDENCE: dict[str, tuple[str, ...]] = {
     "none": (),
     "grad-cam": ("grad-cam",),
@@ -90,10 +92,11 @@ def asked_for(
 
 
 def operating_point_of(parameters: Any, bundle: Any) -> str:
-    """The chosen rule where the bundle knows it, else its last one (Youden, as bundles are written); "" without any."""
+    """The chosen rule where the bundle knows it, else Youden, else its last one; "" without any."""
     rules = [point.rule for point in _points_of(bundle)]
-    if parameters.operatingPoint in rules:
-        return parameters.operatingPoint
+    for rule in (parameters.operatingPoint, YOUDEN.name):
+        if rule in rules:
+            return rule
     return rules[-1] if rules else ""
 
 

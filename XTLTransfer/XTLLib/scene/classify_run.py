@@ -103,7 +103,8 @@ class BackgroundRating(BackgroundRun):
     ) -> None:
         """Send these findings to the worker; :meth:`rating` then has what became of them."""
         case = replace(self._read_case(channels, bundle), findings=tuple(findings))
-        self._begin(lambda worker: worker.classify(case, Path(bundle), **options), bundle)
+        key = repr(self._case[0])  # while it stays the same, the worker has the images, prepared
+        self._begin(lambda worker: worker.classify(case, Path(bundle), case_key=key, **options), bundle)
 
     def rating(self) -> ClassificationResult:
         """The result of :meth:`rate`. Raises Cancelled or XTLError as :meth:`finish`."""
