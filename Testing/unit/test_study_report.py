@@ -1,120 +1,359 @@
-"""What a study tells: scores, baselines and the words of its report."""
+"""The report of a study: its figures are those of the metrics, its words follow from intervals, its page is whole."""
 
 from __future__ import annotations
 
+import csv
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
-from XTLLib.data.case import Case
-from XTLLib.data.geometry import Grid
-from XTLLib.data.patches import PatchSpec
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+from study_scores import CHAIN, classification, segmentation, study_of
+from test_report_page import Page
 from XTLLib.data.volume import Volume
-from XTLLib.errors import InputError
-from XTLLib.study.baselines import FlairThreshold, adc_contrast
-from XTLLib.study.config import Study, load_study
-from XTLLib.study.report import StudyResult, auc_difference_of, auc_of, out_of_fold, smallest_p_value
-from XTLLib.study.scores import Score, read_scores, write_scores
+from XTLLib.metrics.calibration import brier
+from XTLLib.metrics.delong import delong_difference
+from XTLLib.metrics.multiplicity import holm
+from XTLLib.metrics.paired import paired_difference, unit_interval, wilcoxon
+from XTLLib.metrics.resampled import corrected_resampled_t
+from XTLLib.metrics.roc import auc_difference, auc_interval
+from XTLLib.study.analysis import analyse
+from XTLLib.study.comparisons import Comparison, verdict_of
+from XTLLib.study.measures import MEASURES
+from XTLLib.study.report import write_study_report
+from XTLLib.study.report_examples import example_file, overlay, write_example
+from XTLLib.study.report_words import conclusion
+from XTLLib.study.result import StudyResult
+from XTLLib.study.scores import Score
+
+SEVERAL = {"seeds": (0, 1, 2), "draws": 400}
 
 
-def _study(**changes) -> Study:
-    values = {
-        "name": "s",
-        "datalist": "d.json",
-        "arms": [{"name": "TL", "chain": "c.yaml", "intermediate": False}, {"name": "XTL", "chain": "c.yaml"}],
-        "comparisons": [("XTL", "TL")],
-        "seeds": (0, 1),
+def means_of(result: StudyResult, arm: str, key: str):
+    """(values, truth or None, patients, cases) averaged over runs, computed a second time and by hand."""
+    rows: dict[str, list[Score]] = {}
+    for score in result.scores:
+        if score.arm == arm and score.size is None:
+            rows.setdefault(score.case, []).append(score)
+    cases = sorted(rows)
+    values = np.array([np.mean([s.values[key] for s in rows[c]]) for c in cases])
+    truth = np.array([rows[c][0].values.get("truth", 0.0) for c in cases])
+    return values, truth, [rows[c][0].patient for c in cases], cases
+
+
+def by_patient(values, patients) -> np.ndarray:
+    return np.array([np.mean(values[np.array(patients) == name]) for name in sorted(set(patients))])
+
+
+@pytest.fixture(scope="module")
+def planted() -> StudyResult:
+    return classification(study_of(**SEVERAL), {"TL": 2.5, "XTL": 0.7})
+
+
+@pytest.fixture(scope="module")
+def planted_dice() -> StudyResult:
+    return segmentation(study_of(seeds=(0, 1)), {"TL": 0.0, "XTL": 0.06})
+
+
+def test_auc_and_its_difference_are_those_of_the_metrics(planted):
+    analysis = analyse(planted)
+    (tl, truth, patients, _), (xtl, *_) = means_of(planted, "TL", "score"), means_of(planted, "XTL", "score")
+    found = analysis.arm("XTL").estimate
+    expected = auc_interval(xtl, truth, patients, 400)
+    assert (found.value, found.low, found.high) == pytest.approx((expected.auc, expected.low, expected.high))
+    assert found.value == pytest.approx(roc_auc_score(truth, xtl))
+    (one,) = analysis.comparisons
+    expected = auc_difference(xtl, tl, truth, patients, 400)
+    assert (one.difference, one.low, one.high, one.p_value) == pytest.approx(
+        (expected.difference, expected.low, expected.high, expected.p_value)
+    )
+    assert one.verdict == "better" and one.adjusted_p == one.p_value
+    assert one.secondary[0].p_value == pytest.approx(delong_difference(xtl, tl, truth).p_value)
+    assert analysis.arm("TL").calibration.brier == pytest.approx(brier(tl, truth))
+
+
+def test_every_seed_stands_beside_the_mean(planted):
+    arm = analyse(planted).arm("TL")
+    for seed, repeat, value in arm.by_run:
+        scores = sorted((s for s in planted.of("TL") if s.seed == seed), key=lambda s: s.case)
+        expected = roc_auc_score([s.values["truth"] for s in scores], [s.values["score"] for s in scores])
+        assert repeat == 0 and value == pytest.approx(expected)
+
+
+def test_average_precision_may_be_primary(planted):
+    result = replace(planted, study=planted.study.model_copy(update={"primary_metric": "ap"}))
+    analysis = analyse(result)
+    values, truth, *_ = means_of(planted, "TL", "score")
+    assert analysis.arm("TL").estimate.value == pytest.approx(average_precision_score(truth, values))
+    assert analysis.comparisons[0].verdict == "better"
+    assert analysis.comparisons[0].difference == pytest.approx(
+        analysis.arm("XTL").estimate.value - analysis.arm("TL").estimate.value
+    )
+
+
+def test_dice_is_tested_by_patient_and_not_by_scan(planted_dice):
+    (one,) = analyse(planted_dice).comparisons
+    (tl, _, patients, _), (xtl, *_) = means_of(planted_dice, "TL", "dice"), means_of(planted_dice, "XTL", "dice")
+    expected = paired_difference(by_patient(xtl, patients), by_patient(tl, patients))
+    assert (one.difference, one.low, one.high, one.p_value) == pytest.approx(
+        (expected.difference, expected.low, expected.high, expected.p_value)
+    )
+    assert one.units == 12 and one.verdict == "better"
+    assert one.secondary[0].p_value == wilcoxon(by_patient(xtl, patients), by_patient(tl, patients)).p_value
+    found = analyse(planted_dice).arm("TL").estimate
+    expected = unit_interval(tl, patients)
+    assert (found.value, found.low, found.high) == pytest.approx((expected.mean, expected.low, expected.high))
+
+
+def test_unit_case_counts_scans(planted_dice):
+    study = planted_dice.study.model_copy(update={"unit": "case"})
+    assert analyse(replace(planted_dice, study=study)).comparisons[0].units == 24
+
+
+def test_a_study_without_a_difference_is_undecided_and_claims_no_equivalence():
+    result = segmentation(study_of(), {"TL": 0.0, "XTL": 0.0}, seed=3)
+    (one,) = analyse(result).comparisons
+    assert one.verdict == "undecided"
+    assert "undecided" in result.table_text and "not evidence that the two are equal" in result.table_text
+
+
+def test_less_is_better_where_it_is():
+    study = study_of(primary_metric="hd95")
+    (one,) = analyse(segmentation(study, {"TL": 0.0, "XTL": 0.06})).comparisons
+    assert one.difference < 0 and one.verdict == "better"
+
+
+def test_holm_runs_over_all_comparisons_of_the_study():
+    arms = [{"name": name, "chain": CHAIN} for name in ("TL", "XTL", "scratch")]
+    study = study_of(arms=arms, comparisons=[("XTL", "TL"), ("TL", "scratch"), ("XTL", "scratch")])
+    analysis = analyse(segmentation(study, {"TL": 0.0, "XTL": 0.012, "scratch": 0.0}))
+    raw = np.array([one.p_value for one in analysis.comparisons])
+    assert np.allclose([one.adjusted_p for one in analysis.comparisons], holm(raw))
+
+
+def test_repeated_cross_validation_gets_the_corrected_resampled_t():
+    result = segmentation(study_of(repeats=2), {"TL": 0.0, "XTL": 0.03})
+    (one,) = analyse(result).comparisons
+    differences = []
+    for repeat in range(2):
+        for fold in range(5):
+            of = {}
+            for arm in ("TL", "XTL"):
+                rows = [s for s in result.of(arm) if (s.repeat, s.fold) == (repeat, fold)]
+                of[arm] = by_patient(np.array([s.values["dice"] for s in rows]), [s.patient for s in rows]).mean()
+            differences.append(of["XTL"] - of["TL"])
+    expected = corrected_resampled_t(np.array(differences), 1 / 4)
+    assert one.secondary[-1].p_value == pytest.approx(expected.p_value)
+    assert one.secondary[-1].low == pytest.approx(expected.low)
+
+
+def test_learning_curve_has_every_size_and_comparisons_are_at_the_largest():
+    result = segmentation(study_of(sizes=(4, 8, "all")), {"TL": 0.0, "XTL": 0.06})
+    analysis = analyse(result)
+    assert [(p.name, p.size) for p in analysis.curve] == [(a, s) for a in ("TL", "XTL") for s in (4, 8, None)]
+    values = [p.estimate.value for p in analysis.curve if p.name == "TL"]
+    assert values == sorted(values)  # planted: more cases, more Dice
+    assert analysis.comparisons[0].size_a is None
+    assert analysis.curve[2].estimate == analysis.arm("TL").estimate
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.booleans())
+def test_a_verdict_follows_from_the_interval_alone(low, width, higher_is_better):
+    high = low + width
+    verdict = verdict_of(low, high, higher_is_better)
+    if low <= 0 <= high:
+        assert verdict == "undecided"
+    else:
+        assert verdict == ("better" if (low > 0) == higher_is_better else "worse")
+    measure = MEASURES["dice" if higher_is_better else "lfpr"]
+    middle = (low + high) / 2
+    found = Comparison("A", "B", measure, None, None, 0.95, 0.5, 0.5, middle, low, high, 0.2, 0.2, units=9)
+    words = conclusion(found, 0.05)
+    assert [word in words for word in ("better", "worse", "undecided")].count(True) == 1 and verdict in words
+    assert "equivalent" not in words and ("not evidence that the two are equal" in words) == (verdict == "undecided")
+
+
+def test_too_few_patients_for_an_interval_are_undecided():
+    result = segmentation(study_of(folds=2), {"TL": 0.0, "XTL": 0.2}, patients=4)
+    analysis = analyse(result)
+    assert analysis.comparisons[0].verdict == "undecided"
+    assert "4 units are too few" in result.table_text and "cannot fall below p = 0.125" in analysis.power
+
+
+def test_the_order_of_scores_does_not_matter(planted_dice, tmp_path):
+    shuffled = list(planted_dice.scores)
+    np.random.default_rng(1).shuffle(shuffled)
+    write_study_report(planted_dice, tmp_path / "a")
+    write_study_report(replace(planted_dice, scores=tuple(shuffled)), tmp_path / "b")
+    for name in ("report.html", "report.md", "results.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def broken(result: StudyResult) -> StudyResult:
+    """A run of XTL failed, another was never made, and a score of TL is NaN."""
+    scores = []
+    for score in result.scores:
+        if score.arm == "XTL" and (score.seed, score.fold) in ((1, 2), (0, 3)):
+            continue
+        if (score.arm, score.seed, score.case) == ("TL", 0, "p005_1"):
+            score = replace(score, values={**score.values, "dice": float("nan")})
+        scores.append(score)
+    failure = {"run": "XTL/seed-1/repeat-0/fold-2/size-all", "error": "ran out of memory"}
+    return replace(result, scores=tuple(scores), facts={"failures": [failure]})
+
+
+def test_what_is_missing_is_named_on_top_and_not_averaged_away(planted_dice, tmp_path):
+    result = broken(planted_dice)
+    analysis = analyse(result)
+    assert [(gap.run, gap.case, gap.what) for gap in analysis.gaps] == [
+        ("TL/seed-0/repeat-0/fold-0/size-all", "p005_1", "the score is nan"),
+        ("XTL/seed-0/repeat-0/fold-3/size-all", "", "the run is missing"),
+        ("XTL/seed-1/repeat-0/fold-2/size-all", "", "failed: ran out of memory"),
+    ]
+    arm = analysis.arm("XTL")
+    gone = {score.case for score in planted_dice.of("XTL") if score.fold in (2, 3)}
+    assert set(arm.cases.left_out) == gone and set(arm.cases.cases).isdisjoint(gone)
+    (one,) = analysis.comparisons
+    kept = [c for c in means_of(planted_dice, "TL", "dice")[3] if c not in gone and c != "p005_1"]
+    columns = {}
+    for name in ("TL", "XTL"):
+        values, _, patients, cases = means_of(planted_dice, name, "dice")
+        at = [cases.index(case) for case in kept]
+        columns[name] = by_patient(values[at], [patients[n] for n in at])
+    assert one.difference == pytest.approx((columns["XTL"] - columns["TL"]).mean())
+    write_study_report(result, tmp_path)
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert text.index("This study is incomplete: 2 runs gave no scores and 1 score") < text.index("The question")
+    assert "failed: ran out of memory" in text and "p005_1" in text
+    assert "ran out of memory" in (tmp_path / "report.md").read_text()
+
+
+def test_a_complete_study_says_so(planted_dice, tmp_path):
+    write_study_report(planted_dice, tmp_path)
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "incomplete" not in text and "None: every planned run gave a finite score" in text
+
+
+def test_an_arm_without_any_score_is_not_determined(planted_dice, tmp_path):
+    result = replace(planted_dice, scores=tuple(s for s in planted_dice.scores if s.arm == "TL"))
+    assert analyse(result).comparisons[0].verdict == "not determined"
+    write_study_report(result, tmp_path)
+    assert "XTL against TL: not determined" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("kind", ["planted", "planted_dice"])
+def test_the_page_is_whole_in_itself_and_has_every_arm(kind, tmp_path, request):
+    result = request.getfixturevalue(kind)
+    write_study_report(result, tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    page = Page(text)
+    assert "://" not in text and "<script" not in text and "@import" not in text
+    assert all(address.startswith(("#", "data:image/png")) for address in page.addresses)
+    assert {"svg", "table"} <= set(page.tags) and "metadata" not in page.tags
+    for word in ("TL", "XTL", "Failures", "Methods", "How to cite", "Versions and hashes", "not a medical device"):
+        assert word in page.text
+    analysis = analyse(result)
+    for arm in analysis.arms:
+        assert f"{arm.estimate.value:.3f}" in page.text
+
+
+def test_names_of_strangers_are_text(tmp_path):
+    evil = "<script>alert(1)</script> $x_1$ | `b` \u202e"
+    result = segmentation(study_of(name=evil, question=f"{evil}?"), {"TL": 0.0, "XTL": 0.06}, patients=6)
+    names = {"p000": evil, "p001": '"><img src=x onerror=y>'}
+    scores = tuple(replace(s, patient=names.get(s.patient, s.patient), case=f"{s.case}{evil}") for s in result.scores)
+    scores = (replace(scores[0], values={**scores[0].values, "dice": float("nan")}), *scores[1:])
+    facts = {
+        "failures": [{"run": evil, "error": evil}],
+        "versions": {evil: evil},
+        "arms": {"TL": {"stages": [{"kind": evil, "title": evil, "hash": evil, "licence": evil}], "hash": evil}},
+        "runs": {evil: {"key": evil, "seconds": 1.0, "folder": "../../etc"}},
+        "datalist": {"name": evil, "description": evil, "licence": evil, "hash": evil},
+        "power": evil,
     }
-    return Study.model_validate(values | changes)
+    write_study_report(replace(result, scores=scores, facts=facts), tmp_path)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "script" not in page.tags and "img" not in page.tags
+    assert "<script>alert(1)</script>" in page.text
+    assert "<script" not in (tmp_path / "report.md").read_text()
+    json.loads((tmp_path / "results.json").read_text())
 
 
-def _scores(seed: int = 0) -> list[Score]:
-    """Two arms, two seeds, 60 findings of 30 patients; XTL sees the truth better than TL."""
-    generator = np.random.default_rng(seed)
-    truth = generator.integers(0, 2, 60)
-    rows = []
-    for arm, noise in (("TL", 3.0), ("XTL", 0.3)):
-        for run in (0, 1):
-            for number in range(60):
-                score = truth[number] + noise * generator.normal()
-                values = {"truth": float(truth[number]), "score": float(score)}
-                rows.append(Score(arm, run, number % 5, f"p{number // 2:02d}", f"c{number:02d}", values))
-    return rows
+def test_results_are_json_without_nan_and_the_csv_has_every_score(planted_dice, tmp_path):
+    result = broken(planted_dice)
+    write_study_report(result, tmp_path)
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    results = json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
+    assert [arm["name"] for arm in results["arms"]] == ["TL", "XTL"]
+    assert results["comparisons"][0]["p_value"] == analyse(result).comparisons[0].p_value
+    with open(tmp_path / "scores.csv", newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(result.scores) and float(rows[0]["dice"]) == result.scores[0].values["dice"]
 
 
-def test_scores_survive_their_file(tmp_path):
-    scores = _scores()
-    write_scores(scores, tmp_path / "scores.tsv")
-    assert read_scores(tmp_path / "scores.tsv") == scores
+def test_a_report_that_fails_half_way_leaves_the_one_of_before(planted_dice, tmp_path, monkeypatch):
+    write_study_report(planted_dice, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("XTLLib.study.report.report_html", lambda *_: "\ud800")  # cannot be written as UTF-8
+    other = segmentation(planted_dice.study, {"TL": 0.0, "XTL": -0.2})
+    with pytest.raises(UnicodeEncodeError):
+        write_study_report(other, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_out_of_fold_scores_are_means_over_seeds_and_the_auc_is_scikit_learns():
-    result = StudyResult(_study(), "classification", tuple(_scores()))
-    means, truth, patients = out_of_fold(result.of("TL"))
-    by_hand = {}
-    for score in result.of("TL"):
-        by_hand.setdefault(score.case, []).append(score.values["score"])
-    assert np.allclose(means, [np.mean(by_hand[case]) for case in sorted(by_hand)])
-    assert auc_of(result, "TL").auc == pytest.approx(roc_auc_score(truth, means))
-    assert len(set(patients)) == 30
+def test_without_matplotlib_the_page_says_so(planted_dice, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    write_study_report(planted_dice, tmp_path)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "svg" not in page.tags and "Install matplotlib" in page.text and "Differences in Dice" in page.text
 
 
-def test_a_clear_difference_is_called_better_and_a_null_one_undecided():
-    result = StudyResult(_study(), "classification", tuple(_scores()))
-    assert auc_difference_of(result, ("XTL", "TL")).low > 0
-    assert "better" in result.table_text
-    same = [Score("XTL", s.seed, s.fold, s.patient, s.case, s.values) for s in result.of("TL")]
-    null = StudyResult(_study(), "classification", (*result.of("TL"), *same))
-    assert "undecided" in null.table_text
+def test_methods_say_what_the_study_did(tmp_path):
+    study = study_of(folds=4, repeats=3, seeds=(5, 7), draws=500, level=0.9, sizes=(10, "all"), baselines=["svm"])
+    result = classification(study, {"TL": 1.5, "XTL": 1.0, "svm": 2.0}, patients=40)
+    write_study_report(result, tmp_path)
+    text = json.loads((tmp_path / "results.json").read_text())["methods"]
+    for words in (
+        "2 arms and 1 baseline by 4-fold cross-validation, repeated 3 times",
+        "2 random seeds (5, 7)",
+        "10, all cases",
+        "90% percentile intervals from 500 bootstrap draws of patients",
+        "1 planned comparison",
+        "DeLong's test and the corrected resampled t-test",
+    ):
+        assert words in text
 
 
-@pytest.mark.parametrize(("patients", "p_value"), [(2, 0.5), (5, 0.0625), (6, 0.03125)])
-def test_smallest_p_value_of_the_exact_sign_flip_test(patients, p_value):
-    assert smallest_p_value(patients) == p_value
+def test_pictures_of_runs_are_shown_best_median_and_worst(planted_dice, tmp_path):
+    from scene_cases import GRIDS, ball
+    from XTLLib.data.case import Case
+
+    grid = GRIDS["oblique"]
+    mask = ball(grid) > 0.5
+    case = Case("p", {"FLAIR": Volume(90.0 * mask.astype(np.float32) + 5, grid)}, "FLAIR", Volume(mask, grid))
+    shifted = Volume(np.roll(mask, 4, axis=2), grid)
+    worst = min({s.case for s in planted_dice.scores}, key=lambda c: _mean_dice(planted_dice, c))
+    score = next(s for s in planted_dice.of("XTL") if s.case == worst)
+    write_example(tmp_path / "runs" / "k", case, shifted, worst)
+    run = f"XTL/seed-0/repeat-0/fold-{score.fold}/size-all"
+    result = replace(planted_dice, facts={"runs": {run: {"key": "k", "folder": "runs/k"}}})
+    write_study_report(result, tmp_path)
+    page = Page((tmp_path / "report.html").read_text())
+    assert len(page.images) == 1 and f"worst : case {worst}" in page.text
+    assert (tmp_path / "runs" / "k" / "examples" / example_file(worst)).is_file()
+    pixels = overlay(case.channels["FLAIR"], mask, shifted.array)
+    for colour in ((255, 176, 0), (86, 180, 233)):
+        assert (pixels == np.array(colour, np.uint8)).all(axis=-1).any()
 
 
-def test_a_segmentation_study_of_two_patients_states_its_lack_of_power():
-    values = dict.fromkeys(("dice", "ppv", "tpr", "ltpr", "lfpr", "reference_ml", "predicted_ml"), 0.5)
-    scores = tuple(Score(arm, 0, n, f"p{n}", f"c{n}", values) for arm in ("TL", "XTL") for n in (0, 1))
-    text = StudyResult(_study(seeds=(0,)), "segmentation", scores).table_text
-    assert "With 2 patients an exact paired test cannot fall below p = 0.5" in text
-
-
-def test_adc_contrast_of_a_dark_disc_is_its_depth():
-    spec = PatchSpec(("T2W", "ADC"), (1, 64, 64), {"T2W": (16, 16, 3), "ADC": (64, 64, 3)})
-    y, x = np.mgrid[:64, :64] - 31.5
-    patches = np.zeros((2, 2, 1, 64, 64), np.float32)
-    patches[:, 1, 0] = 0.8
-    patches[0, 1, 0][np.hypot(y, x) <= 6] = 0.3  # 1 mm pixels: the disc holds the centre, not the ring
-    assert adc_contrast(patches, spec) == pytest.approx([0.5, 0.0], abs=1e-6)
-
-
-def test_adc_contrast_refuses_patches_without_its_ring():
-    spec = PatchSpec(("ADC",), (1, 8, 8), {"ADC": (8, 8, 3)}, reference="ADC")
-    with pytest.raises(InputError, match="at least 32 mm"):
-        adc_contrast(np.zeros((1, 1, 1, 8, 8)), spec)
-
-
-def test_flair_threshold_finds_bright_lesions_on_another_scanner():
-    def case(gain: float, seed: int) -> Case:
-        generator = np.random.default_rng(seed)
-        head, lesion = np.zeros((2, 20, 30, 24), bool)
-        head[2:18, 4:26, 4:20] = True
-        lesion[8:11, 10:14, 8:12] = True
-        image = np.where(head, 100 + 5 * generator.normal(size=head.shape), 0) + 80.0 * lesion
-        affine = np.diag([-1.0, 1.0, 2.0, 1.0])  # flipped columns: nothing may depend on array order
-        grid = Grid(head.shape, affine)
-        return Case("p", {"FLAIR": Volume((gain * image).astype(np.float32), grid)}, "FLAIR", Volume(lesion, grid))
-
-    baseline = FlairThreshold().fit([case(1.0, 0)])
-    other = case(7.3, 1)
-    assert np.array_equal(baseline.predict(other).array, other.mask.array)
-
-
-def test_a_study_file_names_what_is_wrong(tmp_path):
-    path = tmp_path / "study.yaml"
-    path.write_text("name: s\ndatalist: d.json\narms:\n  - {name: TL, chain: c.yaml}\ncomparisons: [[TL, Xtl]]\n")
-    with pytest.raises(InputError, match="Xtl, which is neither an arm nor a baseline"):
-        load_study(path)
-    path.write_text("name: s\ndatalist: d.json\nfold: 3\narms:\n  - {name: TL, chain: c.yaml}\n")
-    with pytest.raises(InputError, match=r"line 3.*unknown key fold. Perhaps folds is meant"):
-        load_study(path)
+def _mean_dice(result: StudyResult, case: str) -> float:
+    of = [np.mean([s.values["dice"] for s in result.of(arm) if s.case == case]) for arm in ("TL", "XTL")]
+    return float(np.mean(of))
