@@ -299,7 +299,7 @@ def test_a_study_runs_each_run_once_and_its_folds_share_no_patient(tmp_path, cap
     assert main(command) == 0
     assert "| adc-contrast | 1.000 |" in capsys.readouterr().out  # the toy lesions are plainly dark on ADC
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert set(results["auc"]) == {"TL", "XTL", "adc-contrast"}
+    assert {arm["name"] for arm in results["arms"]} == {"TL", "XTL", "adc-contrast"}
     rows = (tmp_path / "out" / "scores.tsv").read_text().splitlines()
     assert len(rows) == 1 + 3 * 12  # every patch once for each arm and baseline
     kept = list((tmp_path / "out" / "cache").glob("*/record.json"))
