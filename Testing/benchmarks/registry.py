@@ -60,5 +60,11 @@ _ALL = (
         "from Apply to the result in the scene, with a warm worker and from nothing, by parts",
         "<= 1.5 s warm, <= 3.5 s cold",
     ),
+    Benchmark(
+        "study-overhead",
+        "study_overhead",
+        "a study of 60 short runs: wall time x processes beside the sum of its trainings",
+        "<= 10 % more on 2 cores",
+    ),
 )
 BENCHMARKS: Mapping[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}

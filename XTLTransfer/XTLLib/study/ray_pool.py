@@ -6,6 +6,7 @@ installed; a run that is lost with its machine is taken up by another one from i
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -37,11 +38,11 @@ class RayPool:
         ray = _import_ray()
         self._ray, self._is_own = ray, not ray.is_initialized()
         if self._is_own:
-            cpus = {"num_cpus": processes * threads} if address == "local" and processes is not None else {}
+            own = {"include_dashboard": False} if address == "local" else {}
+            if address == "local" and processes is not None:
+                own["num_cpus"] = processes * threads
             try:
-                ray.init(address=address, log_to_driver=False, include_dashboard=False, **cpus) if (
-                    address == "local"
-                ) else ray.init(address=address, log_to_driver=False)
+                ray.init(address=address, log_to_driver=False, **own)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise InputError(
                     f"no Ray cluster answers at {address} ({str(error).splitlines()[0]})",
@@ -118,6 +119,7 @@ def _room(resources: dict[str, float], threads: int, gpus: float) -> int:
 
 
 def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its makers
     try:
         import ray
     except ImportError as error:
