@@ -61,6 +61,14 @@ class PatchJitter:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise InputError(f"the jitter's scale is {self.scale}", "Give the smaller factor first, above 0")
 
+    def reach_mm(self, size_mm: tuple[float, float, float]) -> np.ndarray:
+        """(x, y, z): how far from the finding a moved patch of this extent may be sampled, along its axes, at most."""
+        x, y, z = np.array(size_mm) / 2 + self.shift_mm
+        in_plane = np.hypot(x, y)
+        tilted = np.sin(np.deg2rad(min(self.tilt_degrees, 90.0)))
+        across = np.hypot(in_plane, z) if tilted else in_plane
+        return np.array([across, across, z + 2 * tilted * in_plane]) / self.scale[0]
+
     def motion(self, seed: int, step: int, example: int = 0) -> PatchMotion:
         """The motion of an example at a step: the same whatever was drawn before, so that training can be resumed."""
         rng = np.random.default_rng([abs(seed), step, example, _PURPOSE])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import itertools
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from ..errors import InputError
 from .case import Case, Finding
 from .datalist import Datalist, Entry
 from .geometry import Grid
-from .patch_jitter import PatchMotion
+from .patch_jitter import PatchJitter, PatchMotion
 from .prepare import above_background, foreground_scale, standardised
 from .stored_patches import load_stored_patch, state_of
 from .volume import Volume
@@ -155,6 +157,31 @@ class PatchSource:
                 warnings.append(f"finding {finding.identifier}: {words} of its patch lie outside the {name} image")
         return Patch(array, outside, tuple(missing), tuple(warnings))
 
+    def around(self, finding: Finding, jitter: PatchJitter) -> PatchSource:
+        """A source for this finding alone, which holds no more of the images than patches moved by ``jitter`` show.
+
+        Its patches are those of this source; its images are the network's intensities in float32, some hundred KiB.
+        """
+        channels = {}
+        for name in (name for name in self._spec.channels if name in self._case.channels):
+            volume, reach = self._case.channels[name], jitter.reach_mm(self._spec.size_mm[name])
+            if self._spec.shape[0] == 1:
+                reach[2] = 0
+            corners = finding.position_ras + np.array(list(itertools.product(*zip(-reach, reach)))) @ self._axes.T
+            ijk, last = volume.grid.ras_to_index(corners), np.array(volume.grid.shape[::-1]) - 1
+            # A voxel more: a patch of one slice moves onto the nearest one, and sampling is linear.
+            lows = np.clip(np.floor(ijk.min(0)).astype(int) - 1, 0, last)
+            highs = np.clip(np.ceil(ijk.max(0)).astype(int) + 1, 0, last)
+            box = tuple(slice(low, high + 1) for low, high in zip(lows[::-1], highs[::-1]))
+            values = self._intensity(name)(volume.array[box]).astype(np.float32)
+            affine = volume.grid.ijk_to_ras.copy()
+            affine[:3, 3] = volume.grid.index_to_ras(lows)
+            channels[name] = Volume(values, Grid(values.shape, affine), volume.name)
+        part = copy.copy(self)
+        part._case = replace(self._case, channels=channels, reference=self._spec.reference)
+        part._intensities = dict.fromkeys(channels, np.asarray)
+        return part
+
     def lattice(self, name: str, finding: Finding) -> Grid:
         """Where the samples of a channel's unmoved patch lie: array[k, j, i] of the patch is a voxel of this grid.
 
@@ -192,9 +219,7 @@ class PatchSource:
         lows = np.clip(np.floor(ijk.reshape(-1, 3).min(0)).astype(int), 0, last)
         highs = np.clip(np.ceil(ijk.reshape(-1, 3).max(0)).astype(int), 0, last)
         box = tuple(slice(low, high + 1) for low, high in zip(lows[::-1], highs[::-1]))
-        if name not in self._intensities:
-            self._intensities[name] = _intensity_map(volume, self._spec.intensity)
-        values = self._intensities[name](volume.array[box])
+        values = self._intensity(name)(volume.array[box])
         coordinates = np.moveaxis((ijk - lows)[..., ::-1], -1, 0)
         # Samples beyond the volume repeat its edge: a finding near the last slice still has a whole patch.
         fine = map_coordinates(values, coordinates, order=1, mode="nearest")
@@ -206,6 +231,12 @@ class PatchSource:
             )
         beyond = (ijk < -0.5 - _ROUNDING) | (ijk > last + 0.5 + _ROUNDING)
         return patch, float(beyond.any(axis=-1).mean())
+
+    def _intensity(self, name: str) -> Callable[[np.ndarray], np.ndarray]:
+        """From values of a channel's volume to the network's intensities."""
+        if name not in self._intensities:
+            self._intensities[name] = _intensity_map(self._case.channels[name], self._spec.intensity)
+        return self._intensities[name]
 
     def _sample_points(
         self, grid: Grid, centre: np.ndarray, size_mm: tuple[float, float, float], motion: PatchMotion | None
@@ -294,11 +325,16 @@ def load_patch(entry: Entry, datalist: Datalist, spec: PatchSpec, motion: PatchM
     """
     if entry.row is not None:
         return load_stored_patch(entry, spec, motion)
+    return source_of(entry, datalist, spec).patch(entry.finding, motion)
+
+
+def source_of(entry: Entry, datalist: Datalist, spec: PatchSpec) -> PatchSource:
+    """The source of the patches of an entry with volumes; the latest cases stay in memory."""
     if entry.finding is None:
         raise InputError(f"the case {entry.case} of the datalist {datalist.name} has no finding", "Give its position")
     wanted = {*spec.channels, datalist.reference}
     needed = tuple((name, path, state_of(path)) for name, path in entry.images.items() if name in wanted)
-    return _source(needed, datalist.reference, json.dumps(spec.to_dict())).patch(entry.finding, motion)
+    return _source(needed, datalist.reference, json.dumps(spec.to_dict()))
 
 
 @functools.lru_cache(maxsize=2)

@@ -130,6 +130,10 @@ class ClassTask(ABC):
         metric = auc(logits[:, 0], truth) if self.out_channels == 1 else macro_auc(logits, truth)
         return Validation(metric, float(loss))
 
+    def held_out_logits(self, network: nn.Module) -> np.ndarray:
+        """Logits (n, K) of the validation part, in its order."""
+        return self._rate(network, self._held_out)
+
     def figure(self, network: nn.Module) -> Figure:
         """The AUC with its interval over the validation patients."""
         return auc_figure(self._rate(network, self._held_out), self._held_out_truth, self._held_out_patients)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ..networks.spec import ConversionRule, NetworkKind, NetworkSpec
 from ..transfer.chain import Chain
 from ..transfer.stages import (
@@ -87,6 +88,13 @@ def patch_network_spec(
     # Channels may have different extents: depth is planned for the one that shows most detail.
     x, y, z = min(patches.size_mm[name] for name in patches.channels)
     k, j, i = patches.shape
+    fusion = getattr(stage, "fusion", "early")
+    if fusion == "late" and len(patches.groups) < 2:
+        raise InputError(
+            "late fusion of channels that all show the same extent, which would be one group",
+            "Give channels another extent with patch: {size_mm: ...}, or set fusion to early",
+        )
+    groups = [[patches.channels.index(name) for name in group] for group in patches.groups]
     return NetworkSpec(
         "classification",
         chain.backbone,
@@ -100,4 +108,7 @@ def patch_network_spec(
         input_scale=max(1.0, _SMALLEST_VIEW / min(j, i)),
         input_mean=mean,
         input_sd=deviation,
+        fusion=fusion,
+        groups=groups if fusion == "late" else (),
+        zones=getattr(stage, "zones", False),
     )

@@ -268,9 +268,34 @@ class IntermediateClassification(_Classification):
 
 
 class ClassificationTarget(_Classification):
-    """The target stage that rates findings."""
+    """The target stage that rates findings.
+
+    Attributes
+    ----------
+    fusion : ``early``: one backbone sees all channels; ``late``: one backbone for each group of channels that show
+        the same extent, with weights of its own, and their features side by side.
+    zones : whether the network is told the zone of a finding, too; it learns to do without.
+    folds : number of networks, each trained without one fold of the training patients; together they are the
+        bundle, and what each says of its own fold are the out-of-fold scores. null trains one network.
+    calibration : the map from scores to probabilities, fitted on out-of-fold scores, or on validation findings
+        where there are no folds; ``none`` keeps the scores. Operating points are found in either case.
+    """
 
     kind: Literal["target"]
+    fusion: Literal["early", "late"] = "early"
+    zones: bool = False
+    folds: int | None = Field(None, ge=2, le=20)
+    calibration: Literal["temperature", "isotonic", "none"] = "temperature"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ClassificationTarget:
+        if self.zones and self.training.mixup is not None:
+            raise ValueError(
+                "mixup blends findings, whose zones cannot be blended; set zones to false or mixup to null"
+            )
+        if self.fusion == "late" and len(self.channels) < 2:
+            raise ValueError("late fusion joins groups of channels; there is only one channel")
+        return self
 
 
 IntermediateStage = (
