@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +16,7 @@ from ..networks.sources import locate
 from ..progress import Progress
 from ..transfer.provenance import device_words
 from ..transfer.stages import IMAGENET, RANDOM
+from .folds import fold_datalists
 from .memory import MIB, Memory, bytes_held, estimate_memory
 from .seeds import derive
 from .stages import hold_out
@@ -173,7 +174,9 @@ def _plan_stage(
 ) -> tuple[StagePlan, Travelling]:
     """The plan of one stage, and what it hands on."""
     seed = derive(chain.seed, f"intermediate-{number}" if stage.kind == "intermediate" else stage.kind)  # as a run's
-    used, note = hold_out(datalist, stage.training.validation, seed)
+    networks = getattr(stage, "folds", None) or 1
+    whole = datalist if networks == 1 else replace(fold_datalists(datalist, networks, seed)[0], test=())
+    used, note = hold_out(whole, stage.training.validation, seed)
     trial = try_stage(chain, stage, used, incoming, seed)
     network, task = trial.prepared.network, trial.prepared.task
     outgoing = Travelling.after(stage, copy.deepcopy(network))  # the trial trains the network itself
@@ -185,6 +188,8 @@ def _plan_stage(
     data = bytes_held(task) * share
     memory = estimate_memory(network, shape, trial.prepared.training, validates=looks > 0, data=data, device=device)
     notes = [note] if note else []
+    if networks > 1:
+        notes.append(f"{networks} networks, one for each fold: the times are of all, the other figures of one")
     fits = memory.total - memory.program <= free_memory(device)
     timing = time_stage(trial, device, seed) if fits else None
     if not fits:
@@ -211,9 +216,9 @@ def _plan_stage(
         validations=looks,
         memory=memory,
         timing=timing,
-        reading_s=trial.reading_s * share,
-        training_s=timing and timing.step_s * (steps + _STATISTICS_STEPS * max(1, looks)),
-        validation_s=timing and timing.validation_s * looks * entries[1],
+        reading_s=networks * trial.reading_s * share,
+        training_s=timing and networks * timing.step_s * (steps + _STATISTICS_STEPS * max(1, looks)),
+        validation_s=timing and networks * timing.validation_s * looks * entries[1],
         notes=tuple(notes),
     )
     return plan, outgoing

@@ -3,54 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..data.datalist import Datalist
 from ..inference.device import pick_device
 from ..networks.initialisation import initialise_backbone
-from ..networks.peft_adapters import adapter_rank
 from ..progress import Progress
 from ..transfer.chain import Chain
-from ..transfer.figure import Figure
 from ..transfer.provenance import (
     ChainRecord,
-    DatalistRecord,
     StageRecord,
     configuration_of,
-    device_words,
-    hash_of,
     hash_of_weights,
     today_utc,
     versions,
 )
-from ..transfer.stages import FROZEN_RANDOM, IMAGENET, RANDOM, SegmentationTarget, TrainedStage
+from ..transfer.stages import IMAGENET, SegmentationTarget, TrainedStage
 from .distributed import ALONE, Processes
-from .engine import CHECKPOINT_EVERY_S, Engine, Fit
-from .fitness import seen_before
+from .engine import CHECKPOINT_EVERY_S
+from .fold_run import train_folds
+from .folds import calibrated_threshold, calibration_of_validation
+from .outcome import Outcome, without_folders, write_outcome
+from .patches import probabilities_of
 from .run_folder import RunFolder, load_datalists
 from .seeds import derive
-from .specs import conversion_of
 from .stage_folder import StageFolder
-from .stages import PreparedStage, calibrate, prepare_stage
-from .task import require_validation
+from .stage_runner import StageFacts, StageRunner
+from .stages import PreparedStage, calibrate
 from .travelling import Travelling, network_again
 
 if TYPE_CHECKING:
     import torch
-
-_FORMAT = 3  # part of every stage's key: raise it when the engine's figures change
-_TITLES = {
-    "mammogram-classification": "Mammogram classification",
-    "mammogram-segmentation": "Mammogram segmentation",
-    "segmentation": "MS segmentation",
-    "classification": "Prostate classification",
-}
-_STARTS = {RANDOM: "random weights", FROZEN_RANDOM: "random weights, kept", IMAGENET: "ImageNet weights"}
-_READING_SHARE = 0.1  # of a stage's progress
 
 
 @dataclass(frozen=True)
@@ -88,8 +75,8 @@ def run_chain(
     """Run all stages of a chain and write its bundle.
 
     ``out`` gets ``chain.json`` (what was asked for), ``stages/NN-kind`` (checkpoint.pt, weights.pt,
-    record.json, log.tsv), ``metrics.json`` and, last, ``bundle``. The test part of a datalist is never
-    looked at.
+    record.json, log.tsv), ``metrics.json`` and, last, ``bundle``; of a target with folds also
+    ``out_of_fold.tsv``. The test part of a datalist is never looked at.
 
     Parameters
     ----------
@@ -133,19 +120,8 @@ def run_chain(
     return ChainResult(folder.bundle, record, time.monotonic() - began)
 
 
-@dataclass
-class _Runner:
-    """Runs the stages of one chain into one folder; ``records`` grows with every stage."""
-
-    chain: Chain
-    folder: RunFolder
-    datalists: Sequence[Datalist]
-    device: torch.device
-    resume: bool
-    cache: Path | None
-    checkpoint_every_s: float
-    processes: Processes
-    records: list[StageRecord] = field(default_factory=list)
+class _Runner(StageRunner):
+    """The kinds of stages, one after the other."""
 
     def initialise(self, progress: Progress) -> Travelling:
         """The backbone with the weights that the chain begins with."""
@@ -174,7 +150,7 @@ class _Runner:
             configuration_of(stage),
             None,
             weights,
-            source=report.to_dict() | {"source": _without_folders(report.source)} if stage.is_learned else None,
+            source=report.to_dict() | {"source": without_folders(report.source)} if stage.is_learned else None,
             notes=report.notes,
             seed=self.chain.seed,
             versions=versions(),
@@ -182,207 +158,72 @@ class _Runner:
             started=today_utc(),
         )
         folder = StageFolder(self.folder.stage(0, stage.kind), weights)
-        self.records.append(self._finished(folder) or self._finish(folder, record, None))
+        self.records.append(self.finished(folder) or self.finish(folder, record, None))
         return Travelling(backbone, stage.is_learned)
 
     def intermediate(self, index: int, incoming: Travelling, progress: Progress) -> Travelling:
         """Train an intermediate stage, or take it from where that was done before."""
         stage = self.chain.stages[index]
-        facts = self._facts(index, f"intermediate-{index}", incoming)
+        facts = self.facts(index, f"intermediate-{index}", incoming)
         folder = StageFolder(self.folder.stage(index, stage.kind), facts.key, self.cache)
         with folder.alone(progress) if self.processes.is_first else nullcontext():
-            record = self._finished(folder)
+            record = self.finished(folder)
             if record is not None:
                 network = network_again(record.network, folder.weights(), str(folder.path))
                 self.records.append(record)
                 return Travelling.after(stage, network)
-            prepared, fit = self._train(index, facts, incoming, folder, progress)
-            figures = self._figures(prepared, fit)
+            prepared, fit = self.train(index, facts, incoming, folder, progress)
+            figures = self.figures(prepared, fit)
             network = prepared.network.cpu()
             outgoing = Travelling.after(stage, network)
-            record = self._record(index, facts, incoming, prepared, fit, figures, outgoing.hash())
-            self.records.append(self._finish(folder, record, network.state_dict()))
+            record = self.record(index, facts, incoming, prepared, fit, figures, outgoing.hash())
+            self.records.append(self.finish(folder, record, network.state_dict()))
             return outgoing
 
     def target(self, incoming: Travelling, progress: Progress) -> None:
         """Train the volumetric network and write the bundle."""
         stage, index = self.chain.target, len(self.chain.stages) - 1
-        facts = self._facts(index, "target", incoming)
+        facts = self.facts(index, "target", incoming)
         folder = StageFolder(self.folder.stage(index, stage.kind), facts.key)
-        record = self._finished(folder)
+        record = self.finished(folder)
         if record is not None and self.processes.from_first(self.folder.bundle.exists):
             self.records.append(record)
             return
-        prepared, fit = self._train(index, facts, incoming, folder, progress)
-        figures = self._figures(prepared, fit)
-        postprocessing = self._postprocessing(stage, prepared)
-        figures["threshold"] = postprocessing["threshold"]
-        network = prepared.network.cpu()
-        weights = hash_of_weights(network.state_dict())
-        record = self._record(index, facts, incoming, prepared, fit, figures, weights)
-        self.records.append(self._finish(folder, record, network.state_dict()))
+        if getattr(stage, "folds", None):
+            record, outcome = train_folds(self, index, facts, incoming, folder, progress)
+        else:
+            record, outcome = self._train_target(index, facts, incoming, folder, progress)
+        self.records.append(self.finish(folder, record, outcome.networks[0].state_dict()))
         progress.report("Writing the bundle", 1.0)
         if self.processes.is_first:
-            self._write_bundle(prepared, postprocessing)
+            write_outcome(self.folder.bundle, self.chain, self.datalists, self.records, outcome)
         self.processes.wait()
 
-    def _facts(self, index: int, label: str, incoming: Travelling) -> _Facts:
-        """Seed and key of a stage, and the hash of what it learns from."""
-        stage, chain = self.chain.stages[index], self.chain
-        datalist = self.datalists[index - 1]
-        content = replace(datalist, test=()).content_hash()
-        decides: list[Any] = [
-            _FORMAT,
-            chain.backbone,
-            chain.seed,
-            label,
-            stage.model_dump(mode="json", exclude={"datalist"}),
-            content,
-            incoming.hash(),
-            chain.initialisation.weights == FROZEN_RANDOM,
-        ]
-        if stage.is_volumetric:
-            decides += [conversion_of(chain), chain.input_channels, chain.slice_pooling]
-        if getattr(stage, "decoder", "new") == "carried":
-            decides.append(hash_of_weights(incoming.decoder))
-        return _Facts(derive(chain.seed, label), hash_of(decides), content, incoming.hash(), today_utc())
+    def _train_target(
+        self, index: int, facts: StageFacts, incoming: Travelling, folder: StageFolder, progress: Progress
+    ) -> tuple[StageRecord, Outcome]:
+        """One network on the whole training part."""
+        prepared, fit = self.train(index, facts, incoming, folder, progress)
+        figures = self.figures(prepared, fit)
+        outcome = self._outcome(self.chain.target, prepared)
+        figures["threshold"] = outcome.threshold
+        weights = hash_of_weights(prepared.network.cpu().state_dict())
+        return self.record(index, facts, incoming, prepared, fit, figures, weights), outcome
 
-    def _train(
-        self, index: int, facts: _Facts, incoming: Travelling, folder: StageFolder, progress: Progress
-    ) -> tuple[PreparedStage, Fit]:
-        stage = self.chain.stages[index]
-        prepared = prepare_stage(
-            self.chain,
-            stage,
-            self.datalists[index - 1],
-            incoming.backbone,
-            is_learned=incoming.is_learned,
-            seed=facts.seed,
-            progress=progress.part(0, _READING_SHARE),
-            decoder=incoming.decoder,
-        )
-        require_validation(prepared.task, prepared.training)
-        engine = Engine(
-            prepared.network,
-            prepared.task,
-            prepared.training,
-            seed=facts.seed,
-            folder=folder.path,
-            key=facts.key,
-            device=self.device,
-            progress=progress.part(_READING_SHARE, 1),
-            title=f"{_title(stage)}: training",
-            checkpoint_every_s=self.checkpoint_every_s,
-            processes=self.processes,
-        )
-        fit = engine.run(self.resume)
-        # Adapters are the one kind of fine-tuning that stays part of the network.
-        spec = replace(prepared.spec, adapters=adapter_rank(prepared.network.backbone))
-        return replace(prepared, spec=spec), fit
-
-    def _figures(self, prepared: PreparedStage, fit: Fit) -> dict[str, float | Figure]:
-        """The figures of a trained stage; what validation patients say, with an interval over them."""
-        figures: dict[str, float | Figure] = {
-            "steps": fit.steps,
-            "first loss": fit.first_loss,
-            "last loss": fit.last_loss,
-        }
-        if prepared.task.can_validate:
-            figure = self.processes.from_first(lambda: prepared.task.figure(prepared.network))
-            figures |= {prepared.task.metric: figure, "best step": fit.best_step, "validation loss": fit.best_loss}
-        return figures
-
-    def _postprocessing(self, stage: TrainedStage, prepared: PreparedStage) -> dict[str, float]:
-        """Threshold and smallest lesion; what validation patients decide is decided here."""
-        if not isinstance(stage, SegmentationTarget):
-            return {"threshold": calibrate(prepared.network, prepared.task), "minimum_volume_mm3": 0.0}
-        threshold, task = stage.threshold, prepared.task
-        if threshold is None:
-            can = task.can_validate
-            threshold = self.processes.from_first(lambda: task.best_threshold(prepared.network) if can else 0.5)
-        return {"threshold": threshold, "minimum_volume_mm3": stage.minimum_volume_mm3}
-
-    def _record(
-        self,
-        index: int,
-        facts: _Facts,
-        incoming: Travelling,
-        prepared: PreparedStage,
-        fit: Fit,
-        figures: dict[str, float | Figure],
-        weights_out: str,
-    ) -> StageRecord:
-        stage = self.chain.stages[index]
-        notes = prepared.notes
-        if count := seen_before(self.datalists[: index - 1], prepared.datalist):
-            notes += (f"{count} of the validation patients may have been seen by an earlier stage: see its data",)
-        return StageRecord(
-            stage.kind,
-            stage.task,
-            facts.key,
-            configuration_of(stage),
-            facts.weights_in,
-            weights_out,
-            DatalistRecord.of(prepared.datalist, facts.content),
-            conversion=prepared.conversion.to_dict(),
-            metrics=figures,
-            notes=notes,
-            seed=self.chain.seed,
-            device=device_words(self.device),
-            versions=versions(),
-            seconds=fit.seconds,
-            started=facts.started,
-            network=prepared.spec.to_dict(),
-        )
-
-    def _finished(self, folder: StageFolder) -> StageRecord | None:
-        return self.processes.from_first(folder.finished)
-
-    def _finish(self, folder: StageFolder, record: StageRecord, state: dict[str, torch.Tensor] | None) -> StageRecord:
-        if self.processes.is_first:
-            folder.finish(record, state)
-        self.processes.wait()
-        return record
-
-    def _write_bundle(self, prepared: PreparedStage, postprocessing: dict[str, float]) -> None:
-        from ..bundle.write import write_bundle
-
-        stage, weights = self.chain.target, self.chain.initialisation.weights
-        steps = [_STARTS.get(weights, f"weights of {_without_folders(weights)}")]
-        for earlier, datalist in zip(self.chain.intermediates, self.datalists):
-            steps.append(f"{_title(earlier).lower()} on {datalist.name}")
-        steps.append(f"{', '.join(stage.channels)} of {prepared.datalist.name}")
-        write_bundle(
-            self.folder.bundle,
-            prepared.network,
-            prepared.spec,
-            stage.task,
-            prepared.preparation,
-            prepared.patches,
-            postprocessing,
-            ChainRecord.of(self.chain, self.records).to_dict(),
-            self.chain.name,
-            f"{_title(stage)} on {self.chain.backbone}: {', then '.join(steps)}",
-        )
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What is known of a stage before it runs: its seed, its key, the hashes of its data and weights, the day."""
-
-    seed: int
-    key: str
-    content: str
-    weights_in: str
-    started: str
-
-
-def _title(stage: TrainedStage) -> str:
-    if stage.task == "self-supervised":
-        return f"Self-supervision on {stage.images} ({stage.method})"
-    return _TITLES[stage.task]
-
-
-def _without_folders(source: str) -> str:
-    """The name of a weights file; an address stays whole."""
-    return source if "://" in source else source.replace("\\", "/").rpartition("/")[2]
+    def _outcome(self, stage: TrainedStage, prepared: PreparedStage) -> Outcome:
+        """The network with its threshold, smallest lesion and calibration, as validation patients decide them."""
+        task, spec = prepared.task, prepared.spec
+        if isinstance(stage, SegmentationTarget):
+            threshold = stage.threshold
+            if threshold is None:
+                can = task.can_validate
+                threshold = self.processes.from_first(lambda: task.best_threshold(prepared.network) if can else 0.5)
+            return Outcome((prepared.network,), spec, threshold, stage.minimum_volume_mm3, prepared.preparation)
+        threshold = calibrate(prepared.network, task)
+        calibration = None
+        if task.can_validate:
+            logits = self.processes.from_first(lambda: task.held_out_logits(prepared.network))
+            held_out, probabilities = prepared.datalist.validation, probabilities_of(logits)
+            calibration = calibration_of_validation(held_out, probabilities, stage.calibration)
+            threshold = calibrated_threshold(calibration, threshold)
+        return Outcome((prepared.network,), spec, threshold, patches=prepared.patches, calibration=calibration)

@@ -15,14 +15,19 @@ from ..files import atomic_file, remove_drafts
 from ..transfer.chain import Chain
 from ..transfer.provenance import ChainRecord, configuration_of
 from .fitness import require_fit
+from .folds import OUT_OF_FOLD
 
 
 class RunFolder:
-    """``out`` of a chain: ``chain.json``, ``stages/``, ``metrics.json``, ``bundle/``."""
+    """``out`` of a chain: ``chain.json``, ``stages/``, ``metrics.json``, ``bundle/``.
+
+    Of a target with folds also ``out_of_fold.tsv``.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.bundle = path / "bundle"
+        self.out_of_fold = path / OUT_OF_FOLD
 
     def stage(self, index: int, kind: str) -> Path:
         """The folder of a stage, counted from the initialisation, which is 0."""
