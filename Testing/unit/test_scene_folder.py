@@ -35,7 +35,7 @@ FILES = [
     "scene.mrb",
     "segmentation.seg.nrrd",
 ]
-STATISTICS = ["statistics.json", "statistics.tsv"]  # of segmentations
+FURTHER = {"MS lesions": ["statistics.json", "statistics.tsv"], "findings": ["findings.csv"]}
 
 
 def segmentation(name="oblique"):
@@ -56,7 +56,8 @@ def classification(name="oblique"):
 def test_every_file_is_there_and_agrees(tmp_path, make, name):
     result = make(name)
     out = write_result_folder(result, tmp_path / "out")
-    assert sorted(file.name for file in out.iterdir()) == FILES + (STATISTICS if make is segmentation else [])
+    further = FURTHER["MS lesions" if make is segmentation else "findings"]
+    assert {file.name for file in out.iterdir()} == {*FILES, *further}
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
     label, probability = (read_volume(out / f"{kind}.nii.gz") for kind in ("labelmap", "probability"))
     assert label.grid.matches(result.case.grid, 0.01) and probability.grid.matches(result.case.grid, 0.01)
@@ -113,7 +114,7 @@ def test_results_can_gather_in_one_scene(tmp_path):
 def test_no_lesion_is_a_result_too(tmp_path):
     empty = segmentation_result(GRIDS["LAS"], np.zeros(GRIDS["LAS"].shape, np.float32), segmentation("LAS").case)
     out = write_result_folder(empty, tmp_path / "out")
-    assert sorted(file.name for file in out.iterdir()) == FILES + STATISTICS
+    assert sorted(file.name for file in out.iterdir()) == FILES + FURTHER["MS lesions"]
     assert len((out / "lesions.tsv").read_text().splitlines()) == 1
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from . import __version__
 from .cli_adapt import add_adapt_options, run_adapt
 from .cli_arguments import name_and_value, read_volumes
+from .cli_classify import add_classify_arguments, classify
 from .cli_compare import add_compare_arguments, compare
 from .cli_models import add_models_actions
 from .cli_segment import add_segment_arguments, segment
@@ -95,15 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_segment_arguments(_add(commands, "segment", _segment, "segment MS lesions in one case, or in a datalist's"))
 
-    classify = _add(commands, "classify", _classify, "rate prostate findings of one case")
-    _add_case(classify)
-    classify.add_argument(
-        "--findings",
-        type=Path,
-        required=True,
-        help="CSV with ProxID,fid,pos,zone (pos in LPS mm) or finding,r,a,s,zone (RAS mm), or a Markups .mrk.json",
+    add_classify_arguments(
+        _add(commands, "classify", _classify, "rate prostate findings of one case, or those of a datalist")
     )
-    classify.add_argument("--patient", help="the patient's rows in a findings CSV of several patients")
 
     add_compare_arguments(
         _add(commands, "compare", _compare, "follow a patient's lesions over two or more time points")
@@ -137,18 +132,6 @@ def _add(commands, name: str, command: Callable | None, summary: str) -> argpars
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
-
-
-def _add_case(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument(
-        "--volume",
-        action="append",
-        required=True,
-        metavar="CHANNEL=FILE",
-        help="an image file or DICOM series folder; repeat for every channel",
-    )
-    parser.add_argument("--out", type=Path, required=True)
 
 
 # --- commands ---------------------------------------------------------------------------------
@@ -231,28 +214,13 @@ def _segment(arguments: argparse.Namespace) -> int:
     return 2 if failures else 0
 
 
-def _classify(arguments: argparse.Namespace) -> None:
-    from .bundle.load import load_bundle
-    from .data.case import Case
-    from .data.findings import read_findings
-    from .files import check_output_folder
-    from .inference.classify import classify_case
-    from .scene.folder import write_result_folder
-
-    check_output_folder(arguments.out)
-    bundle = load_bundle(arguments.bundle)
-    bundle.require_task("classification")
-    findings = read_findings(arguments.findings, patient=arguments.patient)
-    case = Case("case", read_volumes(arguments.volume), bundle.reference, findings=findings)
+def _classify(arguments: argparse.Namespace) -> int:
     with _progress(arguments) as progress:
-        result = classify_case(case, bundle, device=arguments.device, progress=progress.part(0, 0.9))
-        progress.report("Writing results", 0.9)
-        write_result_folder(result, arguments.out)
-        progress.report("Done", 1.0)
-    print(
-        f"{arguments.out}: {len(result.findings)} findings rated. Research software, not a medical device.",
-        file=_notes(arguments),
-    )
+        words, failures = classify(arguments, progress, lambda line: print(f"note: {line}", file=sys.stderr))
+    for failure in failures:
+        _fail(arguments, failure, 2)
+    print(words, file=_notes(arguments))
+    return 2 if failures else 0
 
 
 def _compare(arguments: argparse.Namespace) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -124,6 +125,24 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def file_names(names: Sequence[str], empty: str) -> dict[str, str]:
+    """Name -> a file's or folder's name of its own, also where file systems do not tell large from small letters.
+
+    ``empty`` is what a name becomes of which nothing is left.
+    """
+    given: dict[str, str] = {}
+    taken: set[str] = set()
+    for wanted in names:
+        plain = name = re.sub(r"[^\w.+-]", "_", wanted).lstrip(".") or empty
+        number = 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{plain}-{number}"
+        taken.add(name.lower())
+        given[wanted] = name
+    return given
 
 
 def sha256_of(path: str | os.PathLike) -> str:

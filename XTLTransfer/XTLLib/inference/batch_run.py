@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from ..bundle.load import Bundle
 from ..data.datalist import Datalist
 from ..errors import Cancelled, InputError, MissingPackageError, XTLError
-from ..files import remove_drafts
+from ..files import file_names, remove_drafts
 from ..progress import Progress
 from .table import Column, write_table
 
@@ -106,7 +105,7 @@ def run_batch(
     Cancelled : at the request of ``progress``; what is finished stays.
     """
     progress = progress or Progress()
-    folders = _folders([unit.case for unit in units])
+    folders = file_names([unit.case for unit in units], "case")
     prints = {unit.case: unit.fingerprint() for unit in units}
     out = Path(out)
     rows = {case: row for case, row in _begin(out, summary, prints, resume).items() if keep(row)}
@@ -159,21 +158,6 @@ def _row(
     except Exception as error:  # one case must not stop the others, whatever is wrong with it
         what = " ".join(f"unexpected {type(error).__name__}: {error}".split())
     return summary.make(case=unit.case, patient=unit.patient, folder=folder.name, error=what)
-
-
-def _folders(cases: Sequence[str]) -> dict[str, str]:
-    """case -> a folder's name of its own, also where file systems do not tell large from small letters."""
-    folders: dict[str, str] = {}
-    taken: set[str] = set()
-    for case in cases:
-        plain = name = re.sub(r"[^\w.+-]", "_", case).lstrip(".") or "case"
-        number = 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{plain}-{number}"
-        taken.add(name.lower())
-        folders[case] = name
-    return folders
 
 
 def _begin(out: Path, summary: Summary, prints: Mapping[str, str], resume: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``findings.csv``: the findings with their probabilities, in the columns in which ``xtl classify --findings`` reads."""
+"""``findings.csv``: findings with their probabilities, in the columns that ``xtl classify --findings`` reads."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..files import atomic_file
+from .finding_words import words_on_findings
 from .lesions import CONNECTIVITY
 from .location import LOCATIONS
 from .report_pictures import Illustrator, Picture
@@ -26,7 +27,8 @@ _TITLES = {
     "longest_diameter": "longest<br>mm", "mean_probability": "prob.<br>mean", "maximum_probability": "prob.<br>max.",
     "uncertainty": "uncer-<br>tainty", "probability_low": "prob.<br>low", "probability_high": "prob.<br>high",
 }  # fmt: skip
-_TEXTS = ("finding", "zone", "location", "class", "warnings")  # columns to be read from the left
+_TEXTS = ("finding", "zone", "location", "class")  # columns to be read from the left
+_BELOW_TABLE = ("threshold", "ppv", "npv", "warnings")
 _DECIMALS = {"mm": 1, "mm3": 1, "": 2}
 
 PAGE_STYLE = """
@@ -111,7 +113,8 @@ def report_page(
     if is_segmentation:
         columns, rows, figures = lesion_columns(result), result.lesions, _lesion_figures(result)
     else:
-        columns = finding_columns(result)
+        # What is alike for all findings, and long words, stand below the table: it has to fit on A4.
+        columns = tuple(column for column in finding_columns(result) if column.name not in _BELOW_TABLE)
         rows = sorted(result.findings, key=lambda rated: -rated.probability)
         figures = _finding_figures(result)
     values = [columns[0].value(row) for row in rows]
@@ -239,7 +242,7 @@ def _settings(result: SegmentationResult | ClassificationResult, chain: str) -> 
     yield '<section><h2>How it was computed</h2><dl class="settings">'
     yield from (f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in entries)
     yield "</dl></section>"
-    notes = getattr(result, "notes", ())
+    notes = result.notes if isinstance(result, SegmentationResult) else list(words_on_findings(result))
     if notes:
         yield "<section><h2>To be kept in mind</h2><ul>"
         yield from (f"<li>{escape(note)}</li>" for note in notes)

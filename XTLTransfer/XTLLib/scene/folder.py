@@ -10,7 +10,7 @@ from typing import Any
 
 from ..data.images import write_volume
 from ..errors import XTLError
-from ..files import atomic_folder
+from ..files import atomic_folder, file_names
 from ..inference.results import ClassificationResult, SegmentationResult
 from .classification import add_classification
 from .colors import lesion_colors, probability_color
@@ -31,6 +31,8 @@ def write_result_folder(
     *,
     chain: str = "",
     patient: str | None = None,
+    proxid: str | None = None,
+    keep_identity: bool = False,
 ) -> Path:
     """Write everything that a result gives into the folder ``out``.
 
@@ -40,6 +42,10 @@ def write_result_folder(
     segmentation.dcm                          DICOM SEG, where the reference was read from a DICOM series
     lesions.tsv, lesions.json                 one row a lesion, units in the header
     statistics.tsv, statistics.json           of a segmentation: measures under the names of Segment Statistics
+    report.dcm                                of findings: DICOM SR (TID 1500), where there is a DICOM SEG
+    findings.csv                              of findings: as ``xtl classify --findings`` reads them, and their ratings
+    evidence/<finding>-<kind>.nii.gz          of findings: evidence maps, where the result has them
+    submission.csv                            of findings: ProstateX's file, where ``proxid`` names the patient
     scene.mrb                                 the input channels and all results, as Apply would leave them, in 3D too
     report.png, report.html                   pictures and figures for reading; the page has pictures of each lesion
     ========================================  ==================================================================
@@ -49,8 +55,10 @@ def write_result_folder(
     out : made, or replaced when it is an earlier output of XTL.
     scene : input channels and results are added to this scene, and it is the one saved; None uses a fresh one.
     chain : of the bundle, in one line, for report.html. patient : named there when given; no other file does.
+    proxid : the patient in submission.csv; None writes none.
+    keep_identity : the DICOM objects say whose they are, by the headers of the source series; else they name nobody.
 
-    A DICOM SEG that cannot be made (no highdicom, a series without frame of reference) is left out, and the
+    A DICOM object that cannot be made (no highdicom, a series without frame of reference) is left out, and the
     report says why; the other files are whole without it.
 
     Raises
@@ -70,7 +78,9 @@ def write_result_folder(
         if isinstance(result, SegmentationResult):
             names = {lesion.identifier: f"lesion {lesion.identifier}" for lesion in result.lesions}
             write_statistics(result.label, draft, names)
-        result = _with_dicom_seg(result, draft / "segmentation.dcm")
+        else:
+            _write_finding_files(result, draft, proxid)
+        result = _with_dicom_objects(result, draft, keep_identity)
         write_report(result, draft / "report.png")
         write_report_page(result, draft / "report.html", patient=patient, chain=chain)
         inputs = add_case(result.case, target)
@@ -89,23 +99,44 @@ def write_result_folder(
     return Path(out)
 
 
-def _with_dicom_seg(
-    result: SegmentationResult | ClassificationResult, path: Path
+def _write_finding_files(result: ClassificationResult, folder: Path, proxid: str | None) -> None:
+    from ..inference.findings_csv import write_findings_csv
+    from ..inference.submission import write_submission
+
+    write_findings_csv(result, folder / "findings.csv")
+    if proxid is not None:
+        write_submission([(proxid, rated.probability) for rated in result.findings], folder / "submission.csv")
+    names = file_names([rated.finding.identifier for rated in result.findings], "finding")
+    for rated in result.findings:
+        for kind, volume in result.evidence.get(rated.row, {}).items():
+            (folder / "evidence").mkdir(exist_ok=True)
+            write_volume(volume, folder / "evidence" / f"{names[rated.finding.identifier]}-{kind}.nii.gz")
+
+
+def _with_dicom_objects(
+    result: SegmentationResult | ClassificationResult, folder: Path, keep_identity: bool
 ) -> SegmentationResult | ClassificationResult:
-    """Write the DICOM SEG of a result whose reference was a DICOM series; what hinders it becomes a note."""
-    from ..inference.dicom_seg import dicom_series_of, write_dicom_seg
+    """Write DICOM SEG and SR of a result whose reference was a DICOM series; what hinders one becomes a note."""
+    from ..inference.dicom_seg import write_dicom_seg
+    from ..inference.dicom_source import dicom_series_of
+    from ..inference.dicom_sr import write_dicom_sr
 
     is_segmentation = isinstance(result, SegmentationResult)
     rows = result.lesions if is_segmentation else result.findings
     if not rows or dicom_series_of(result) is None:
         return result
     colors = lesion_colors(len(rows)) if is_segmentation else [probability_color(row.probability) for row in rows]
+    notes = []
     try:
-        write_dicom_seg(result, path, colors=colors)
+        write_dicom_seg(result, folder / "segmentation.dcm", colors=colors, keep_identity=keep_identity)
     except XTLError as error:
-        if is_segmentation:
-            return replace(result, notes=(*result.notes, f"No DICOM segmentation was written: {error.what}"))
-    return result
+        notes.append(f"No DICOM segmentation was written: {error.what}")
+    try:
+        if not is_segmentation:
+            write_dicom_sr(result, folder / "report.dcm", keep_identity=keep_identity)
+    except XTLError as error:
+        notes.append(f"No DICOM report was written: {error.what}")
+    return replace(result, notes=(*result.notes, *notes))
 
 
 def _position_of_interest(result: SegmentationResult | ClassificationResult) -> tuple[float, float, float] | None:
