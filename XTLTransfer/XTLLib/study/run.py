@@ -85,6 +85,10 @@ def run_study(
         raise XTLError(f"no run of the study has given a score: {failures[0].message.rstrip('.')}", "See its message")
     write_scores(scores, out / "scores.tsv")
     known = {**(facts or {}), **_facts(tasks, outcomes, failures, resources)}
+    if study.transferability:
+        from .transferability import transferability_columns
+
+        known["transferability"] = transferability_columns(study, datalist, out, progress.part(_RUNNING_SHARE, 0.99))
     with atomic_file(out / "facts.json") as draft:
         draft.write_text(json.dumps(known, indent=2), encoding="utf-8")
     result = StudyResult(study, datalist.task, scores, known)
