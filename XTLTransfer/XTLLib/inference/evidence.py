@@ -6,9 +6,9 @@ linear layer, the sum over its cells (before negative ones are dropped) is the l
 coarse as the stage; each cell is shown where its receptive field has its middle (``networks.cell_places``).
 
 ``occlusion`` (Zeiler & Fergus, ECCV 2014, arXiv 1311.2901): how far the mean uncalibrated probability of the networks
-falls when a box is set to the middle of its intensities; negative where it rises. Boxes are two cells wide, a cell
-apart, and a cell's value is the mean over the boxes that hold it. Channels of another extent have boxes of their own,
-and their falls are added up.
+falls when a box is set to the middle of its intensities; negative where it rises. Boxes are two cells wide in plane
+and lie a cell apart, over the border too, and a cell's value is the mean over the four boxes that hold it. Channels of
+another extent have boxes of their own, and their falls are added up.
 
 Both show what the networks looked at, and not why, nor where a cancer ends.
 """
@@ -36,8 +36,8 @@ GRAD_CAM, OCCLUSION = "grad-cam", "occlusion"
 EVIDENCE = (GRAD_CAM, OCCLUSION)
 # Cells of an occlusion along (K, J, I), at most one a sample: of patches of one slice, and of several slices, which
 # take a network longer (a project choice: ten seconds for five findings).
-_CELLS_OF_A_SLICE, _CELLS_OF_SLICES = (1, 8, 8), (4, 6, 6)
-_BOX_CELLS = 2
+_CELLS_OF_A_SLICE, _CELLS_OF_SLICES = (1, 8, 8), (3, 5, 5)
+_BOX_CELLS = (1, 2, 2)
 
 Rate = Callable[[np.ndarray, int], np.ndarray]
 
@@ -143,7 +143,7 @@ def occlusion(
     """A map for each group of channels of a patch (C, K, J, I): the fall of ``rate`` when a box of them is neutral."""
     shape = np.array(patch.shape[1:])
     counts = np.minimum(_CELLS_OF_A_SLICE if shape[0] == 1 else _CELLS_OF_SLICES, shape)
-    boxes = [tuple(zip(*box)) for box in product(*(_boxes(int(count)) for count in counts))]
+    boxes = [tuple(zip(*box)) for box in product(*(_boxes(*sizes) for sizes in zip(counts.tolist(), _BOX_CELLS)))]
     hidden = np.repeat(patch[None], 1 + len(groups) * len(boxes), axis=0)
     cell_of = [np.arange(n) * count // n for n, count in zip(shape, counts)]
     for number, (group, (low, high)) in enumerate(product(groups, boxes), start=1):
@@ -199,9 +199,9 @@ def _half_layer(lattice: Grid, grid: Grid) -> float:
     return 0.5 * max(1.0, float(np.abs(normal @ grid.ijk_to_ras[:3, :3]).max()) / layer_mm)
 
 
-def _boxes(count: int) -> list[tuple[int, int]]:
-    width = min(_BOX_CELLS, count)
-    return [(low, low + width) for low in range(count - width + 1)]
+def _boxes(count: int, width: int) -> list[tuple[int, int]]:
+    """First cell and the one after the last of all boxes along an axis: each cell is in as many as a box is wide."""
+    return [(max(0, last - width), min(last, count)) for last in range(1, count + width)]
 
 
 def _extent_groups(spec: PatchSpec) -> list[tuple[int, ...]]:
