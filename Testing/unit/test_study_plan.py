@@ -23,18 +23,18 @@ RATES = [{"name": name, "chain": chain_values(CLASSIFICATION)} for name in ("A",
 def test_five_patients_cannot_reach_significance_and_six_can():
     study = study_of(SEGMENTS, folds=5, comparisons=[["A", "B"]])
     few = design_power(study, scans_of(5, 4))
-    assert not few.can_reach_significance and few.units == 5
+    assert not few.can_decide and few.units == 5
     assert few.text.startswith("This design cannot reach significance, whatever comes out: it is a demonstration.")
     assert "5 patients: an exact paired test cannot fall below p = 0.0625" in few.text
-    assert design_power(study, scans_of(6, 4)).can_reach_significance
+    assert design_power(study, scans_of(6, 4)).can_decide
 
 
 def test_holm_makes_more_comparisons_need_more_patients():
     study = study_of(SEGMENTS, comparisons=[["A", "B"], ["A", "C"], ["B", "C"]])
     power = design_power(study, scans_of(6))  # smallest p 0.03125, and 0.05 / 3 is asked for
-    assert not power.can_reach_significance
+    assert not power.can_decide
     assert "at least 7 patients" in power.text and "the best of 3 comparisons" in power.text
-    assert design_power(study, scans_of(7)).can_reach_significance
+    assert design_power(study, scans_of(7)).can_decide
 
 
 def test_the_detectable_difference_of_dice_is_that_of_the_simulation():
@@ -44,7 +44,7 @@ def test_the_detectable_difference_of_dice_is_that_of_the_simulation():
 
 def test_scans_as_units_are_told_to_come_from_few_patients():
     power = design_power(study_of(SEGMENTS, comparisons=[["A", "B"]], unit="case"), scans_of(5, 4))
-    assert power.units == 20 and power.can_reach_significance
+    assert power.units == 20 and power.can_decide
     assert "These 20 cases come from 5 patients" in power.text and "p = 0.0625; 6 patients are needed" in power.text
 
 
@@ -54,7 +54,7 @@ def test_findings_that_cluster_by_patient_count_for_less():
     low, high = (float(word) for word in text.split() if word.startswith("0.") and len(word) == 4 and word != "0.75")
     assert 0 < low < high < 0.25
     few = design_power(study, findings_of([[1], [0], [1], [0]]))
-    assert not few.can_reach_significance and "No difference of AUC can be found" in few.text
+    assert not few.can_decide and "not even a gain to 1 is found" in few.text
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ def test_lee_2020_compares_tl_with_xtl_on_two_backbones(folder, name, monkeypatc
 
 def test_lee_2020_ms_says_that_five_patients_cannot_decide(folder, monkeypatch):
     power = design_power(*read(folder, "lee2020-ms", monkeypatch))
-    assert not power.can_reach_significance and "p = 0.0625" in power.text
+    assert not power.can_decide and "p = 0.0625" in power.text
 
 
 def test_zoetmulder_2022_is_a_grid_of_source_task_and_domain(folder, monkeypatch):

@@ -24,13 +24,14 @@ class DesignPower:
     ----------
     text : for a plan and a report, in sentences.
     units : how many there are of the unit of analysis. alpha : that the best of the comparisons has to reach.
-    can_reach_significance : whether any outcome at all could be significant.
+    can_decide : whether significance is possible at all, and in AUC whether the largest gain would be found with a
+        probability of 80 %.
     """
 
     text: str
     units: int
     alpha: float
-    can_reach_significance: bool
+    can_decide: bool
 
 
 def design_power(study: Study, datalist: Datalist) -> DesignPower:
@@ -50,7 +51,12 @@ def design_power(study: Study, datalist: Datalist) -> DesignPower:
     if study.repeats > 1 or len(study.seeds) > 1:
         sentences.append("Seeds and repeated folds make a figure steadier; they do not stand for more patients.")
     if not can:
-        sentences.insert(0, "This design cannot reach significance, whatever comes out: it is a demonstration.")
+        sentences.insert(
+            0,
+            "This design is too small to decide anything: it is a demonstration."
+            if datalist.task == "classification"
+            else "This design cannot reach significance, whatever comes out: it is a demonstration.",
+        )
     return DesignPower(" ".join(sentences), units, alpha, can)
 
 
@@ -93,7 +99,10 @@ def _of_ratings(entries: Sequence[Entry], alpha: float) -> tuple[list[str], bool
         f"{positives} positive."
     )
     if math.isinf(by_finding):
-        return [f"{counts} No difference of AUC can be found at p = {alpha:.2g}."], False
+        return [
+            f"{counts} Against an arm of AUC {ASSUMED_AUC}, not even a gain to 1 is found at p = {alpha:.2g} with a "
+            f"probability of {POWER:.0%} (simulation)."
+        ], False
     low, high = f"{by_finding:.2f}", "none" if math.isinf(by_patient) else f"{by_patient:.2f}"
     spread = low if low == high else f"{low} (findings of a patient independent) to {high} (one finding a patient)"
     return [
