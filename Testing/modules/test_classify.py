@@ -203,6 +203,11 @@ def test_logic_gives_the_numbers_of_apply_and_shows_the_truth(scene, case, bundl
     assert (truth.auc, truth.findings, truth.positives) == (1.0, 2, 1)
 
 
+def test_an_empty_path_is_shown_as_empty(panel, bundle):
+    panel.widget.ui.bundlePathLineEdit.currentPath = str(bundle)
+    assert panel.widget.ui.truthPathLineEdit.currentPath == ""
+
+
 def test_limits_are_those_of_the_library():
     from XTLLib.inference.evidence import EVIDENCE as KINDS
     from XTLLib.inference.patch_views import MOST_VIEWS

@@ -26,6 +26,7 @@ from .views import show_in_slice_views
 
 FINDINGS_ROLE = "XTL.Findings"  # of the table and the label map: the point list that they are about
 REFERENCE_ROLE = "XTL.Reference"  # of the table: the reference channel's volume
+_FIRST = ("id", "finding", "zone", "probability", "class", "warnings")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ClassificationNodes:
 
     Attributes
     ----------
-    table : vtkMRMLTableNode, one row a finding: the columns of lesions.tsv, and the patient.
+    table : vtkMRMLTableNode, one row a finding: the columns of lesions.tsv in another order, and the patient.
     label : vtkMRMLLabelMapVolumeNode, a ball at each finding with its row number as value.
     colors : vtkMRMLColorTableNode of the label map: an entry "finding 1: 0.73" in the colour of 0.73.
     findings : vtkMRMLMarkupsFiducialNode, labelled with the probabilities.
@@ -111,7 +112,8 @@ def show_ratings(points: Sequence[RatedPoint], table: Any, label: Any, findings:
     The legend; see ClassificationNodes.
     """
     rows = [one.rated for one in points]
-    fill_table(table, table_columns(finding_columns(rows, patient), rows))
+    columns = sorted(finding_columns(rows, patient), key=lambda column: _place(column.name))
+    fill_table(table, table_columns(columns, rows))
     table.SetAttribute(RATED, rated_to_json(points))
     _fill_label(points, label)
     names = [f"finding {one.rated.finding.identifier}: {_in_words(one)}" for one in points]
@@ -119,6 +121,11 @@ def show_ratings(points: Sequence[RatedPoint], table: Any, label: Any, findings:
     label_with_probability(findings, {p.rated.finding.identifier: p.rated.probability for p in points if p.is_rated})
     keep_evidence(table, {one.point for one in points if one.is_rated})
     return show_legend(label, "P (significant)")
+
+
+def _place(column: str) -> int:
+    """Where a column stands: what is asked for most comes first, as a panel shows about five columns."""
+    return _FIRST.index(column) if column in _FIRST else len(_FIRST) + (column == "patient")
 
 
 def _by_point(result: ClassificationResult, findings: Any) -> tuple[RatedPoint, ...]:

@@ -12,6 +12,7 @@ from ..errors import Cancelled
 from ..progress import Progress, ProgressEvent
 
 MODIFIED = "ModifiedEvent"
+_LAST = -1.0  # priority of an observer: usual ones have 0
 
 
 class ParameterLink:
@@ -34,7 +35,8 @@ class ParameterLink:
         self._cut()
         self.node = self._widget.logic.getParameterNode()
         self._tag = self.node.connectGui(self._widget.ui)
-        self._widget.addObserver(self.node, MODIFIED, self._changed)
+        # After the widgets were given the new values, whoever was connected first.
+        self._widget.addObserver(self.node, MODIFIED, self._changed, priority=_LAST)
         self._blank_empty_paths()
         self._on_change()
 
