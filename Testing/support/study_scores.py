@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from XTLLib.metrics.isbi import isbi_score
+from XTLLib.metrics.lesionwise import harmonic_mean
 from XTLLib.study.config import Study
 from XTLLib.study.result import StudyResult
 from XTLLib.study.runs import planned_runs
@@ -75,6 +77,8 @@ def segmentation(study: Study, gain: Mapping[str, float], patients: int = 12, se
                 "hd95": 40.0 * (1 - dice), "assd": 8.0 * (1 - dice), "ltpr": rate[3], "lfpr": 1 - rate[4],
                 "reference_ml": float(volume[number]), "predicted_ml": float(volume[number] * (0.7 + 0.4 * rate[5])),
             }  # fmt: skip
+            case["lesion_f1"] = harmonic_mean(case["ltpr"], 1 - case["lfpr"])
+            case["isbi"] = isbi_score(*(case[name] for name in ("dice", "ppv", "ltpr", "lfpr")))
             for convention in ("any-overlap", "anima", "iou-0.10"):
                 for place, name in enumerate(("sensitivity", "precision", "f1")):
                     case[f"{convention}_{name}"] = rate[place]

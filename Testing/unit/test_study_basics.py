@@ -12,6 +12,8 @@ from XTLLib.data.volume import Volume
 from XTLLib.errors import InputError
 from XTLLib.study.baselines import FlairThreshold, adc_contrast
 from XTLLib.study.config import load_study
+from XTLLib.study.evaluate import segmentation_values
+from XTLLib.study.measures import CONVENTIONS, MEASURES, RATES, detection_key
 from XTLLib.study.scores import read_scores, write_scores
 
 
@@ -19,6 +21,28 @@ def test_scores_survive_their_file(tmp_path):
     scores = segmentation(study_of(repeats=2, sizes=(4, "all")), {"TL": 0.0, "XTL": 0.1}, patients=5).scores
     write_scores(scores, tmp_path / "scores.tsv")
     assert tuple(read_scores(tmp_path / "scores.tsv")) == scores
+
+
+def test_figures_of_a_segmented_case_are_those_of_the_metrics():
+    from scene_cases import GRIDS, ball
+    from XTLLib.metrics import detection, isbi, overlap, surface
+
+    grid = GRIDS["oblique"]
+    mask = ball(grid) > 0.5
+    shifted = Volume(np.roll(mask, 2, axis=2), grid)
+    case = Case("p", {"FLAIR": Volume(ball(grid), grid)}, "FLAIR", Volume(mask, grid))
+    values = segmentation_values(shifted, case)
+    for name in ("dice", "iou", "ppv", "tpr", "avd"):
+        assert values[name] == getattr(overlap, name)(shifted.array, mask)
+    for name in ("hd95", "assd"):
+        assert values[name] == getattr(surface, name)(shifted.array, mask, grid)
+    assert values["isbi"] == isbi.isbi_score(values["dice"], values["ppv"], 1.0, 0.0)
+    assert (values["ltpr"], values["lfpr"], values["lesion_f1"]) == (1.0, 0.0, 1.0)
+    for found in detection.detection_by_conventions(shifted.array, mask, grid):
+        for rate in RATES:
+            assert values[detection_key(found.convention, rate)] == getattr(found, rate)
+    assert {measure.key for name, measure in MEASURES.items() if name not in ("auc", "ap")} <= values.keys()
+    assert {detection_key(convention, rate) for convention in CONVENTIONS for rate in RATES} <= values.keys()
 
 
 def test_adc_contrast_of_a_dark_disc_is_its_depth():

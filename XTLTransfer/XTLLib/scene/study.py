@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..study.report_json import FORMAT
-from ..study.report_plots import COLOURS
+from ..study.measures import COLOURS
+from ..study.result import FORMAT
 from ..study.scores import read_scores
 from .change import one_change
 from .hierarchy import hierarchy_of, place_under

@@ -12,7 +12,6 @@ from ..errors import InputError, XTLError
 from ..metrics.bootstrap import INTERVAL_DRAWS
 from ..metrics.calibration import ReliabilityCurve, brier, reliability_curve
 from ..metrics.isbi import isbi_score, volume_correlation
-from ..metrics.lesionwise import harmonic_mean
 from ..metrics.paired import unit_means
 from ..metrics.power import power_statement
 from ..metrics.roc_curve import RocBand, roc_band
@@ -22,7 +21,6 @@ from .gaps import CaseMeans, Gap, case_means, find_gaps
 from .measures import CONVENTIONS, LESION_WISE, MEASURES, OVERLAP, RATES, Measure, detection_key
 from .power import design_power
 from .result import StudyResult
-from .scores import Score
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,6 @@ class Analysis:
 
 def analyse(result: StudyResult) -> Analysis:
     """Compute every table and curve of a study's report; the same scores in any order give the same figures."""
-    result = _completed(result)
     measure = MEASURES[result.study.metric_of(result.task)]
     key = "score" if result.task == "classification" else measure.key
     comparisons = adjust([compare(result, a, b, measure) for a, b in result.study.comparisons])
@@ -244,22 +241,3 @@ def _volumes(result: StudyResult, name: str, size: int | None) -> Volumes | None
         scores = isbi_score(*(column.values for column in columns[2:]), correlation)
         isbi = float(unit_means(scores, units_of(columns[0], result.study))[0].mean())
     return Volumes(tuple(reference.tolist()), tuple(predicted.tolist()), correlation, isbi)
-
-
-def _completed(result: StudyResult) -> StudyResult:
-    """The result with figures that follow from others and that not every evaluation writes down."""
-    if result.task == "classification":
-        return result
-    return StudyResult(result.study, result.task, tuple(_with_lesion_scores(s) for s in result.scores), result.facts)
-
-
-def _with_lesion_scores(score: Score) -> Score:
-    values = dict(score.values)
-    needed = [values.get(key, np.nan) for key in ("dice", "ppv", "ltpr", "lfpr")]
-    if "isbi" not in values and np.isfinite(needed).all():
-        values["isbi"] = float(isbi_score(*needed))
-    if "lesion_f1" not in values and np.isfinite(needed).all():
-        values["lesion_f1"] = float(harmonic_mean(values["ltpr"], 1.0 - values["lfpr"]))
-    return Score(
-        score.arm, score.seed, score.fold, score.patient, score.case, values, repeat=score.repeat, size=score.size
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,37 +13,58 @@ from ..data.datalist import Datalist, Entry
 from ..data.load import load_case
 from ..data.patches import PatchSpec, load_patch
 from ..data.volume import Volume, resample
-from ..errors import InputError
+from ..errors import InputError, MissingPackageError
+from ..metrics.detection import detection_by_conventions
+from ..metrics.isbi import isbi_score
 from ..metrics.lesionwise import detect_lesions
-from ..metrics.overlap import dice, ppv, tpr
+from ..metrics.overlap import avd, dice, iou, ppv, tpr
+from ..metrics.surface import surface_distances
+from .measures import RATES, detection_key
 
 
 def segmentation_values(predicted: Volume, case: Case) -> dict[str, float]:
-    """Overlap and lesion-wise figures (26-connected) of a mask against the case's, on the reference grid.
+    """Every figure of a mask against the case's on the reference grid, by the names of :mod:`.measures`.
 
-    Empty masks: a figure of two empty masks is 1 (nothing to find, nothing found).
+    Voxels: ``dice``, ``iou``, ``ppv``, ``tpr``, ``avd``; surfaces in mm: ``hd95``, ``assd``; lesions, 26-connected:
+    ``ltpr``, ``lfpr``, ``lesion_f1``; ``isbi`` without correlation; ``reference_ml``, ``predicted_ml``; sensitivity,
+    precision and F1 of detection by three conventions, ``anima_f1`` and so on. Empty masks: a figure of two empty
+    masks is perfect (nothing to find, nothing found); a distance to one empty mask is infinite.
     """
     if case.mask is None:
         raise InputError(f"the test case of patient {case.patient} has no mask", "Give a mask, or leave the case out")
     truth = resample(case.mask, case.grid, "nearest").array > 0
     mask = predicted.array > 0
-    detection = detect_lesions(mask, truth, connectivity=26)
+    lesions = detect_lesions(mask, truth, connectivity=26)
+    surfaces = surface_distances(mask, truth, case.grid)
     millilitre = case.grid.voxel_volume_mm3 / 1000.0
-    return {
+    values = {
         "dice": dice(mask, truth),
+        "iou": iou(mask, truth),
         "ppv": ppv(mask, truth),
         "tpr": tpr(mask, truth),
-        "ltpr": detection.ltpr,
-        "lfpr": detection.lfpr,
+        "avd": avd(mask, truth),
+        "hd95": surfaces.hausdorff_mm(95.0),
+        "assd": surfaces.assd_mm,
+        "ltpr": lesions.ltpr,
+        "lfpr": lesions.lfpr,
+        "lesion_f1": lesions.f1,
         "reference_ml": float(truth.sum()) * millilitre,
         "predicted_ml": float(mask.sum()) * millilitre,
     }
+    values["isbi"] = isbi_score(*(values[name] for name in ("dice", "ppv", "ltpr", "lfpr")))
+    for found in detection_by_conventions(mask, truth, case.grid):
+        for rate in RATES:
+            values[detection_key(found.convention, rate)] = getattr(found, rate)
+    return values
 
 
-def evaluate_segmentation(bundle_path: Path, fold: Datalist, device: str) -> list[dict[str, float]]:
-    """Segment the fold's test cases with a bundle."""
+def evaluate_segmentation(
+    bundle_path: Path, fold: Datalist, device: str, pictures: Path | None = None
+) -> list[dict[str, float]]:
+    """Segment the fold's test cases with a bundle; ``pictures`` is a folder to leave one of each case in."""
     from ..bundle.load import load_bundle
     from ..inference.segment import segment_case
+    from .report_examples import write_example
 
     bundle = load_bundle(bundle_path)
     values = []
@@ -50,6 +72,9 @@ def evaluate_segmentation(bundle_path: Path, fold: Datalist, device: str) -> lis
         case = load_case(entry, fold)
         result = segment_case(case, bundle, device=device, precision="float32")  # the same figures anywhere
         values.append(segmentation_values(result.label, case))
+        if pictures is not None:
+            with suppress(MissingPackageError):  # without matplotlib the report has no pictures
+                write_example(pictures, case, result.label, entry.case)
     return values
 
 

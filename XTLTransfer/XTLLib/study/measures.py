@@ -54,6 +54,8 @@ OVERLAP = ("dice", "iou", "ppv", "tpr", "avd", "hd95", "assd")
 LESION_WISE = ("ltpr", "lfpr", "lesion-f1", "isbi")
 # Columns of a score are called <convention>_<rate>, for example anima_sensitivity (see metrics.detection).
 CONVENTIONS = ("any-overlap", "anima", f"iou-{SMALLEST_IOU:.2f}")
+# Of arms in plots: told apart by colour-blind readers, on white and on black (after Okabe & Ito).
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b08a00", "#56b4e9", "#8a6fbf", "#7f7f7f")
 RATES = ("sensitivity", "precision", "f1")
 
 

@@ -14,8 +14,7 @@ from .comparisons import Comparison
 from .estimates import units_of
 from .report_plots import size_place
 from .report_words import conclusion, incompleteness, methods, question
-
-FORMAT = 1
+from .result import FORMAT
 
 
 def results(analysis: Analysis, data: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

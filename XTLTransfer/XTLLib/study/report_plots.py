@@ -11,13 +11,12 @@ import numpy as np
 
 from ..errors import MissingPackageError
 from .analysis import Analysis, ArmFigures
+from .measures import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Told apart by colour-blind readers, on white and on black (Okabe & Ito), each with its own marker.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b08a00", "#56b4e9", "#8a6fbf", "#7f7f7f")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Stand-ins that become variables of the page's style.
 _INK, _FAINT, _RULE = "#010203", "#040506", "#070809"

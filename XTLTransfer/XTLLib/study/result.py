@@ -11,6 +11,8 @@ from .scores import Score
 if TYPE_CHECKING:
     from .config import Study
 
+FORMAT = 1  # of results.json
+
 
 @dataclass(frozen=True, eq=False)
 class StudyResult:
