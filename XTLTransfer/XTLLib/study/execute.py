@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,9 +100,11 @@ def _train_and_test(
         stage_datalists=stage_datalists(task.datalist, chain, fold),
     )
     progress.report("Testing", _TRAINING_SHARE)
-    test: Callable[..., list[dict[str, float]]]
-    test = evaluate_segmentation if fold.task == "segmentation" else evaluate_classification
-    return test(result.bundle, fold, device), _training_seconds(result.record)
+    if fold.task == "segmentation":
+        values = evaluate_segmentation(result.bundle, fold, device, pictures=task.folder)
+    else:
+        values = evaluate_classification(result.bundle, fold, device)
+    return values, _training_seconds(result.record)
 
 
 def _name_in(folder: Path) -> str | None:
@@ -130,5 +132,5 @@ def _require_numbers(task: RunTask, values: Mapping[str, Mapping[str, float]]) -
 def _remove_what_only_training_needs(folder: Path) -> None:
     """Checkpoints and weights of stages: the bundle has the last ones, the cache the shared ones."""
     for name in ("checkpoint.pt", "weights.pt"):
-        for path in folder.glob(f"chain/stages/*/{name}"):
+        for path in folder.glob(f"chain/stages/**/{name}"):
             path.unlink(missing_ok=True)
