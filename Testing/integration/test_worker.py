@@ -102,6 +102,61 @@ def test_findings_come_back_rated(worker, tmp_path):
     assert result.findings == here.findings and np.array_equal(result.label.array, here.label.array)
 
 
+def test_everything_said_of_findings_crosses_over_unchanged(worker, tmp_path):
+    case = small_prostate()
+    paths = [write_classification_bundle(tmp_path / name) for name in ("one", "two")]
+    options = {"views": 3, "evidence": ["grad-cam", "occlusion"]}
+    result = worker.classify(case, paths, **options).wait()
+    here = classify_case(case, [load_bundle(path) for path in paths], **options)
+    assert result.findings == here.findings and result.findings[0].interval and result.findings[0].warnings
+    assert (result.bundle_name, result.operating_point, result.notes) == (
+        here.bundle_name,
+        here.operating_point,
+        here.notes,
+    )
+    assert set(result.evidence) == {1, 2}
+    for row, maps in here.evidence.items():
+        for kind, volume in maps.items():
+            sent = result.evidence[row][kind]
+            np.testing.assert_array_equal(sent.array, volume.array)
+            assert sent.array.dtype == volume.array.dtype and sent.grid.matches(volume.grid) and sent.name == kind
+
+
+def test_a_moved_finding_sends_no_images_and_is_rated_as_if_it_did(worker, tmp_path):
+    case, path = small_prostate(), write_classification_bundle(tmp_path / "prostate")
+    model, sizes = load_bundle(path), []
+    put = ExchangeFolder.put
+
+    def rate(case, key):
+        sizes.append(0)
+        worker_job = worker.classify(case, path, case_key=key)
+        result = worker_job.wait()
+        assert result.findings == classify_case(case, model).findings
+        return result
+
+    def counted(self, array):
+        sizes[-1] += array.nbytes
+        return put(self, array)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ExchangeFolder, "put", counted)
+        moved = replace(case, findings=(replace(case.findings[0], position_ras=(3.0, 2.0, 3.0)), case.findings[1]))
+        before, after = rate(case, "nodes 1"), rate(moved, "nodes 1")
+        assert sizes[0] > 0 and sizes[1] == 0
+        assert before.findings[0].probability != after.findings[0].probability
+        assert before.findings[1] == after.findings[1]
+        brighter = {name: replace(volume, array=volume.array**2) for name, volume in case.channels.items()}
+        rate(replace(case, channels=brighter), "nodes 2")  # another key: other images
+        lacking = replace(case, channels={name: case.channels[name] for name in ("T2W", "ADC")})
+        with pytest.raises(InputError, match="HBV is missing"):
+            rate(lacking, "nodes 2")  # the same key with other channels
+        rate(case, "nodes 1")
+        assert sizes[2] > 0 and sizes[3] > 0 and sizes[4] > 0
+        worker.close()
+        rate(case, "nodes 1")  # a new process has nothing
+        assert sizes[5] > 0
+
+
 def test_fifty_jobs_in_a_row_on_one_process(worker, bundle):
     case = small_brain()
     first = worker.segment(case, bundle).wait()
