@@ -120,15 +120,15 @@ def evaluate_baseline(name: str, fold: Datalist, seed: int = 0) -> list[dict[str
             raise InputError("the fold lacks a training or a test part", "Divide the datalist into folds")
         require_truth(fold)
         if name == "flair-threshold":
-            return evaluate_flair_threshold(fold)
+            return _evaluate_flair_threshold(fold)
         if name == "adc-contrast":
-            return evaluate_adc_contrast(fold)
+            return _evaluate_adc_contrast(fold)
         return _evaluate_learned(name, fold, seed)
     except InputError as error:
         raise InputError(f"the baseline {name} on the datalist {fold.name}: {error.what}", error.remedy) from error
 
 
-def evaluate_flair_threshold(fold: Datalist) -> list[dict[str, float]]:
+def _evaluate_flair_threshold(fold: Datalist) -> list[dict[str, float]]:
     """The threshold that fits the fold's training cases best, on its test cases."""
     from .baselines import FlairThreshold
 
@@ -140,11 +140,11 @@ def evaluate_flair_threshold(fold: Datalist) -> list[dict[str, float]]:
     return values
 
 
-def evaluate_adc_contrast(fold: Datalist, spec: PatchSpec | None = None) -> list[dict[str, float]]:
+def _evaluate_adc_contrast(fold: Datalist) -> list[dict[str, float]]:
     """The ADC contrast of the fold's test findings."""
     from .baselines import adc_contrast, baseline_patches
 
-    spec = spec or baseline_patches("adc-contrast", fold)
+    spec = baseline_patches("adc-contrast", fold)
     return _rated(fold, adc_contrast(held_out_patches(fold, spec), spec))
 
 
