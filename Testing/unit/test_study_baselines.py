@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from toys import write_toy_patches
+from toys import write_toy_patches, write_toy_volumes
 from XTLLib.data.case import Finding
 from XTLLib.data.datalist import Datalist, Entry
 from XTLLib.data.geometry import Grid
@@ -208,6 +208,14 @@ def test_the_adc_contrast_of_the_fold(fold):
     assert spec.channels == ("ADC",) and spec.size_mm["ADC"][0] == 64
     expected = adc_contrast(held_out_patches(fold, spec), spec)
     assert np.array_equal(_scores(evaluate_baseline("adc-contrast", fold)), expected)
+
+
+def test_the_flair_threshold_of_the_fold(tmp_path):
+    fold = Datalist.load(write_toy_volumes(tmp_path, training=3, validation=1)).folds(2)[0]
+    values = evaluate_baseline("flair-threshold", fold)
+    # Lesions are 6 SD brighter than the rest: one threshold finds all but a few voxels.
+    assert len(values) == len(fold.test) == 2 and min(value["dice"] for value in values) > 0.9
+    assert all(value["ltpr"] == 1 for value in values)
 
 
 def test_a_baseline_takes_the_channels_that_are_there(fold):
