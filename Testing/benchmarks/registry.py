@@ -55,6 +55,12 @@ _ALL = (
         ">= 18x MONAI's defaults and nnU-Net without mirroring; |Dice difference| <= 0.005; <= 2 GB",
     ),
     Benchmark(
+        "classification",
+        "classification",
+        "five findings of a study of 384x384x19: cold, warm, one moved, with evidence maps, by an ensemble",
+        "<= 1 s warm, <= 10 s with evidence, <= 3 GiB",
+    ),
+    Benchmark(
         "start-up",
         "start_up",
         "from Apply to the result in the scene, with a warm worker and from nothing, by parts",
