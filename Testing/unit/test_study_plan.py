@@ -13,7 +13,7 @@ from XTLLib.metrics.power import detectable_difference
 from XTLLib.study.plan import plan_study
 from XTLLib.study.power import design_power
 from XTLLib.study.run import task_of
-from XTLLib.study.runs import planned_runs
+from XTLLib.study.runs import Deals, planned_runs
 from XTLLib.study.task import RunOutcome, write_outcome
 
 SEGMENTS = [{"name": name, "chain": chain_values(SEGMENTATION)} for name in ("A", "B", "C")]
@@ -111,7 +111,7 @@ def test_finished_runs_are_counted_and_measured_instead_of_tried(files, tmp_path
     runs = planned_runs(study)
     for run in runs:
         if run.fold < 2 and run.arm != "adc-contrast":
-            task = task_of(study, run, datalist, tmp_path)
+            task = task_of(study, run, Deals(study, datalist), tmp_path)
             values = {case: {"truth": 0.0, "score": 0.0} for case in task.parts["test"]}
             write_outcome(task, RunOutcome(values, 100.0 if run.arm == "TL" else 250.0, {}))
     plan = plan_study(study, out=tmp_path)

@@ -15,7 +15,7 @@ from XTLLib.data.patches import load_patch
 from XTLLib.errors import InputError
 from XTLLib.metrics.transferability import logme
 from XTLLib.study.run import task_of
-from XTLLib.study.runs import chain_of, fold_datalist, planned_runs
+from XTLLib.study.runs import Deals, chain_of, fold_datalist, planned_runs
 from XTLLib.study.transferability import incoming_of, score_source, transferability_columns
 from XTLLib.training.patches import patch_spec_of
 from XTLLib.training.run import run_chain
@@ -46,7 +46,7 @@ def finished(files, tmp_path_factory):
     arms = [{"name": "XTL", "chain": chain}, {"name": "scratch", "chain": chain, "intermediate": False}]
     study, datalist = study_of(arms, datalist=str(files["patches"])), Datalist.load(files["patches"])
     run = planned_runs(study)[0]
-    task = task_of(study, run, datalist, out)
+    task = task_of(study, run, Deals(study, datalist), out)
     fold = fold_datalist(study, datalist, run)
     run_chain(
         chain_of(study, run), task.folder / "chain", device="cpu", stage_cache=out / "cache", target_datalist=fold

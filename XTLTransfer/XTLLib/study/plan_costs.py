@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..progress import Progress
 from ..transfer.provenance import hash_of
 from .config import Study
-from .runs import PlannedRun, fold_datalist, is_same_file, stage_datalists
+from .runs import Deals, PlannedRun, fold_datalist, is_same_file, planned_runs, stage_datalists
 
 if TYPE_CHECKING:
     from ..training.plan import ChainPlan, StagePlan
@@ -25,12 +25,12 @@ Chains = Mapping[PlannedRun, "Chain"]
 def seconds_of_finished(study: Study, datalist: Datalist, out: Path | None) -> dict[PlannedRun, float]:
     """Seconds that the runs took whose outcome lies in ``out``."""
     from .run import task_of
-    from .runs import planned_runs
     from .task import read_outcome
 
     if out is None or not (Path(out) / "runs").is_dir():
         return {}
-    found = {run: read_outcome(task_of(study, run, datalist, Path(out).absolute())) for run in planned_runs(study)}
+    deals, out = Deals(study, datalist), Path(out).absolute()
+    found = {run: read_outcome(task_of(study, run, deals, out)) for run in planned_runs(study)}
     return {run: outcome.seconds for run, outcome in found.items() if outcome is not None}
 
 

@@ -19,7 +19,7 @@ from .places import Resources
 from .pool import RunReport
 from .report import write_study_report
 from .result import StudyResult
-from .runs import PlannedRun, chain_of, fold_datalist, planned_runs, run_key
+from .runs import Deals, PlannedRun, planned_runs
 from .schedule import RunFailure, in_good_order, run_tasks
 from .scores import Score, write_scores
 from .task import RunOutcome, RunTask, read_outcome
@@ -74,7 +74,8 @@ def run_study(
     datalist = Datalist.load(study.datalist)
     require_runnable(study, datalist)
     runs = planned_runs(study)
-    tasks = {run: task_of(study, run, datalist, out) for run in runs}
+    deals = Deals(study, datalist)
+    tasks = {run: task_of(study, run, deals, out) for run in runs}
     board = Board.of(runs, study.metric_of(datalist.task))
     failures = _do(tasks, board, resources, progress.part(0.0, _RUNNING_SHARE), watch)
 
@@ -97,11 +98,11 @@ def run_study(
     return result
 
 
-def task_of(study: Study, run: PlannedRun, datalist: Datalist, out: Path) -> RunTask:
+def task_of(study: Study, run: PlannedRun, deals: Deals, out: Path) -> RunTask:
     """A planned run as a process takes it."""
-    fold, chain = fold_datalist(study, datalist, run), chain_of(study, run)
+    fold, chain = deals.fold(run), deals.chain(run)
     return RunTask(
-        key=run_key(study, run, datalist),
+        key=deals.key(run),
         name=run.name,
         seed=run.seed,
         # Which keys were written down decides, too, hence only those.

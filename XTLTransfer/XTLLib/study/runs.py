@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..data.datalist import Datalist, Entry
 from ..files import sha256_of
@@ -99,27 +99,63 @@ def run_key(study: Study, run: PlannedRun, datalist: Datalist) -> str:
 
     Names of the study, the arm and the files, and what is asked of other runs, are no part of it.
     """
-    fold = fold_datalist(study, datalist, run)
-    chain = chain_of(study, run)
-    if chain is None:
-        return hash_of([_FORMAT, "baseline", run.arm, run.seed, fold.content_hash()])
-    own = stage_datalists(study.datalist, chain, fold)
-    stages = [_content_of(stage.model_dump(mode="json"), own) for stage in chain.stages[:-1]]
-    target = chain.target.model_dump(mode="json", exclude={"datalist"})
-    rest = chain.model_dump(mode="json", exclude={"name", "stages"})
-    return hash_of([_FORMAT, rest, stages, target, fold.content_hash()])
+    return Deals(study, datalist).key(run)
 
 
-def _content_of(stage: dict[str, Any], own: Mapping[str, Datalist]) -> dict[str, Any]:
-    """A stage with the content of its files in the place of their paths."""
-    weights = stage.get("weights")
-    if weights is not None and weights not in (IMAGENET, RANDOM, FROZEN_RANDOM) and Path(weights).is_file():
-        stage["weights"] = sha256_of(weights)
-    path = stage.get("datalist")
-    if path is not None:
-        used = own[path] if path in own else replace(Datalist.load(path), test=())
-        stage["datalist"] = used.content_hash()
-    return stage
+class Deals:
+    """Folds, chains and keys of a study's runs; what several runs share is read and hashed once."""
+
+    def __init__(self, study: Study, datalist: Datalist) -> None:
+        self._study, self._datalist = study, datalist
+        self._folds: dict[tuple[int, int, int | None], Datalist] = {}
+        self._chains: dict[str, Chain | None] = {}
+        self._hashes: dict[tuple[object, ...], str] = {}
+
+    def fold(self, run: PlannedRun) -> Datalist:
+        """As :func:`fold_datalist`."""
+        dealt = (run.repeat, run.fold, run.size)
+        if dealt not in self._folds:
+            self._folds[dealt] = fold_datalist(self._study, self._datalist, run)
+        return self._folds[dealt]
+
+    def chain(self, run: PlannedRun) -> Chain | None:
+        """As :func:`chain_of`."""
+        if run.arm not in self._chains:
+            self._chains[run.arm] = chain_of(self._study, run)
+        chain = self._chains[run.arm]
+        return None if chain is None else chain.model_copy(update={"seed": run.seed})
+
+    def key(self, run: PlannedRun) -> str:
+        """As :func:`run_key`."""
+        fold, chain = self.fold(run), self.chain(run)
+        dealt = (run.repeat, run.fold, run.size)
+        content = self._hash(("fold", *dealt), fold.content_hash)
+        if chain is None:
+            return hash_of([_FORMAT, "baseline", run.arm, run.seed, content])
+        own = stage_datalists(self._study.datalist, chain, fold)
+        stages = []
+        for stage in chain.stages[:-1]:
+            values = stage.model_dump(mode="json")
+            weights, path = values.get("weights"), values.get("datalist")
+            if weights not in (None, IMAGENET, RANDOM, FROZEN_RANDOM) and Path(weights).is_file():
+                values["weights"] = self._hash((weights,), partial(sha256_of, weights))
+            if path in own:
+                values["datalist"] = self._hash(("own", *dealt), own[path].content_hash)
+            elif path is not None:
+                values["datalist"] = self._hash((path,), partial(_content_of, path))
+            stages.append(values)
+        target = chain.target.model_dump(mode="json", exclude={"datalist"})
+        rest = chain.model_dump(mode="json", exclude={"name", "stages"})
+        return hash_of([_FORMAT, rest, stages, target, content])
+
+    def _hash(self, what: tuple[object, ...], compute: Callable[[], str]) -> str:
+        if what not in self._hashes:
+            self._hashes[what] = compute()
+        return self._hashes[what]
+
+
+def _content_of(path: str) -> str:
+    return replace(Datalist.load(path), test=()).content_hash()
 
 
 def _first_patients(entries: Iterable[Entry], size: int, repeat: int) -> set[str]:

@@ -29,7 +29,7 @@ from ..transfer.provenance import StageRecord
 from ..transfer.stages import MammogramClassification
 from .config import Study
 from .run import task_of
-from .runs import PlannedRun, chain_of, fold_datalist
+from .runs import Deals, PlannedRun
 
 if TYPE_CHECKING:
     import torch
@@ -51,13 +51,13 @@ def transferability_columns(
 
     An arm whose run is missing, or whose first fold gives nothing to score, is left out.
     """
-    progress = progress or Progress()
+    progress, deals = progress or Progress(), Deals(study, datalist)
     columns: dict[str, dict[str, float | None]] = {}
     for number, arm in enumerate(study.arms):
         progress.report(f"Transferability of {arm.name}", number / len(study.arms))
         run = PlannedRun(arm.name, study.seeds[0], 0, 0, study.training_sizes[-1])
-        chain, fold = chain_of(study, run), fold_datalist(study, datalist, run)
-        task = task_of(study, run, datalist, Path(out).absolute())
+        chain, fold = deals.chain(run), deals.fold(run)
+        task = task_of(study, run, deals, Path(out).absolute())
         try:
             incoming, source = incoming_of(chain, task.folder / "chain", Path(out) / "cache")
             columns[arm.name] = asdict(score_source(chain, fold, incoming, source))
