@@ -37,6 +37,8 @@ def classify(cohort: Path) -> None:
     findings = findings_to_node(_last_case(cohort).findings, "findings", slicer.mrmlScene)
     panel.widget.ui.bundlePathLineEdit.currentPath = "bundles/xtl-prostate"
     panel.widget.ui.findingsSelector.setCurrentNode(findings)
+    panel.widget.ui.evidenceComboBox.currentIndex = 1
+    panel.widget.ui.advancedCollapsibleButton.collapsed = False
     _apply_and_keep(panel)
 
 

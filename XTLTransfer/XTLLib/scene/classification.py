@@ -26,7 +26,7 @@ from .views import show_in_slice_views
 
 FINDINGS_ROLE = "XTL.Findings"  # of the table and the label map: the point list that they are about
 REFERENCE_ROLE = "XTL.Reference"  # of the table: the reference channel's volume
-_FIRST = ("id", "finding", "zone", "probability", "class", "warnings")
+_FIRST, _LAST = ("id", "finding", "zone", "probability", "class"), ("patient", "warnings")
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,10 @@ def show_ratings(points: Sequence[RatedPoint], table: Any, label: Any, findings:
 
 
 def _place(column: str) -> int:
-    """Where a column stands: what is asked for most comes first, as a panel shows about five columns."""
-    return _FIRST.index(column) if column in _FIRST else len(_FIRST) + (column == "patient")
+    """Where a column stands: what is asked for most comes first, as a panel shows about six; long texts come last."""
+    if column in _LAST:
+        return len(_FIRST) + 1 + _LAST.index(column)
+    return _FIRST.index(column) if column in _FIRST else len(_FIRST)
 
 
 def _by_point(result: ClassificationResult, findings: Any) -> tuple[RatedPoint, ...]:
