@@ -15,6 +15,7 @@ from ..errors import InputError
 from .case import Case, Finding
 from .datalist import Datalist, Entry
 from .geometry import Grid
+from .kept import KeptArrays
 from .patch_jitter import PatchJitter, PatchMotion
 from .prepare import above_background, foreground_scale, standardised
 from .stored_patches import load_stored_patch, state_of
@@ -26,6 +27,7 @@ INTENSITIES = tuple(NEUTRAL)
 MISSING = ("refuse", "neutral")
 _MOST_SAMPLES = 8
 _ROUNDING = 1e-6
+_KEPT = KeptArrays(128 * 2**20)  # the runs of a study ask one process for the same patches again and again
 
 
 @dataclass(frozen=True)
@@ -325,16 +327,25 @@ def load_patch(entry: Entry, datalist: Datalist, spec: PatchSpec, motion: PatchM
     """
     if entry.row is not None:
         return load_stored_patch(entry, spec, motion)
-    return source_of(entry, datalist, spec).patch(entry.finding, motion)
+    if motion is not None:
+        return source_of(entry, datalist, spec).patch(entry.finding, motion)
+    case = _key_of_source(entry, datalist, spec)
+    key = (*case, *map(float, entry.finding.position_ras))
+    return _KEPT.get(key, lambda: _source(*case).patch(entry.finding)).copy()
 
 
 def source_of(entry: Entry, datalist: Datalist, spec: PatchSpec) -> PatchSource:
     """The source of the patches of an entry with volumes; the latest cases stay in memory."""
+    return _source(*_key_of_source(entry, datalist, spec))
+
+
+def _key_of_source(entry: Entry, datalist: Datalist, spec: PatchSpec) -> tuple:
+    """What the source of an entry's patches depends on: files as they are, reference, description."""
     if entry.finding is None:
         raise InputError(f"the case {entry.case} of the datalist {datalist.name} has no finding", "Give its position")
     wanted = {*spec.channels, datalist.reference}
     needed = tuple((name, path, state_of(path)) for name, path in entry.images.items() if name in wanted)
-    return _source(needed, datalist.reference, json.dumps(spec.to_dict()))
+    return needed, datalist.reference, json.dumps(spec.to_dict())
 
 
 @functools.lru_cache(maxsize=2)
