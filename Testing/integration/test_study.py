@@ -149,13 +149,18 @@ def test_a_run_that_fails_makes_the_command_fail_and_is_named(study, tmp_path, c
 def test_a_parent_that_ends_takes_its_processes_along_and_resume_goes_on(study, whole, tmp_path):
     out, before = tmp_path / "out", {}
     command = [sys.executable, "-m", "XTLLib.cli", "study", str(study), "--out", str(out), "--device", "cpu"]
-    command += ["--processes", "2", "--progress", "none", "--resume"]
-    for ending, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)):
-        parent = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command += ["--progress", "none", "--resume"]
+    for ending, code, processes in ((signal.SIGTERM, 130, 1), (signal.SIGKILL, -signal.SIGKILL, 2)):
+        parent = subprocess.Popen(
+            [*command, "--processes", str(processes)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         enough = len(before) + 2
         wait_for(lambda enough=enough: len(finished(out)) >= enough)
         children = [int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
-        assert len(children) == 2
+        assert len(children) == processes
         parent.send_signal(ending)
         parent.wait(30)
         assert parent.returncode == code, parent.stderr.read()
@@ -163,7 +168,7 @@ def test_a_parent_that_ends_takes_its_processes_along_and_resume_goes_on(study, 
         assert {key: time for key, time in finished(out).items() if key in before} == before
         before = finished(out)
         assert len(before) < RUNS and not (out / "scores.tsv").exists()
-    run(study, out, resume=True)
+    run(study, out, resume=True, resources=Resources("cpu", processes=1))
     assert {key: time for key, time in finished(out).items() if key in before} == before
     assert scores(out) == scores(whole)
     assert list(out.glob("runs/**/.*xtl-part*")) == []
