@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..data.datalist import Datalist, Entry
-from ..metrics.power import POWER, detectable_auc_difference, power_statement, smallest_p_value, units_needed
+from ..metrics.power import (
+    POWER,
+    detectable_auc_difference,
+    detectable_difference,
+    power_statement,
+    smallest_p_value,
+    units_needed,
+)
 from .config import Study
 
 ASSUMED_AUC, ASSUMED_CORRELATION = 0.75, 0.5  # of the weaker arm; of both arms' scores within a class
@@ -67,8 +74,6 @@ def _of_cases(study: Study, datalist: Datalist, units: int, alpha: float) -> tup
     has_table = can and study.metric_of(datalist.task) in _SHARES
     sentences = [power_statement(units, None, name, alpha)]
     if has_table:
-        from ..metrics.power import detectable_difference
-
         found = [(sd, detectable_difference(units, sd, alpha)) for sd in ASSUMED_SDS]
         words = ", ".join(f"{difference:.3f} (if it is {sd:.2f})" for sd, difference in found)
         sentences.append(
