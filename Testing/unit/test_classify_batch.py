@@ -16,6 +16,7 @@ from XTLLib.data.images import write_volume
 from XTLLib.data.load import load_case
 from XTLLib.errors import Cancelled, InputError
 from XTLLib.files import atomic_folder
+from XTLLib.inference import accuracy
 from XTLLib.inference.accuracy import accuracy_of
 from XTLLib.inference.accuracy_report import write_accuracy_report
 from XTLLib.inference.classify import classify_case
@@ -156,7 +157,9 @@ def test_what_is_no_list_of_findings_in_volumes_is_refused(cohort, bundle, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cohort_whose_truth_is_known_gets_its_accuracy(cohort, bundle, tmp_path):
+def test_a_cohort_whose_truth_is_known_gets_its_accuracy(cohort, bundle, tmp_path, monkeypatch):
+    assert run(cohort, bundle, tmp_path / "few").accuracy is None
+    monkeypatch.setattr(accuracy, "FEWEST", 1)
     result = run(cohort, bundle, tmp_path / "out")
     assert result.accuracy is not None
     assert (result.accuracy.auc.positives, result.accuracy.auc.negatives, result.accuracy.auc.patients) == (1, 2, 2)
@@ -176,7 +179,8 @@ def ratings(count: int, seed: int = 0) -> list[dict]:
         probability = float(rng.uniform())
         called = "significant" if probability >= 0.4 else "not significant"
         truth = int(rng.uniform() < probability)
-        rows.append({"patient": str(number // 2), "probability": probability, "class": called, "truth": truth})
+        row = {"patient": str(number // 2), "probability": probability, "threshold": 0.4, "class": called}
+        rows.append({**row, "truth": truth})
     return rows
 
 
@@ -197,8 +201,9 @@ def test_accuracy_is_that_of_scikit_learn():
 
 def test_no_accuracy_where_it_means_nothing(tmp_path):
     assert accuracy_of([]) is None
-    assert accuracy_of([{**row, "truth": 1} for row in ratings(10)]) is None
-    assert accuracy_of([{**row, "patient": "one"} for row in ratings(10)]) is None
+    assert accuracy_of([{**row, "truth": 1} for row in ratings(50)]) is None
+    assert accuracy_of([{**row, "patient": "one"} for row in ratings(50)]) is None
+    assert accuracy_of(ratings(8)) is None
     unclassed = accuracy_of([{**row, "class": ""} for row in ratings(50)])
     assert unclassed.sensitivity is None
     assert unclassed.specificity is None

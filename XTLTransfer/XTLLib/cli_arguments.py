@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -30,3 +31,12 @@ def name_and_value(text: str, option: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise InputError(f"{option} {text} is not of the form NAME=VALUE", "Write for example FLAIR=flair.nii.gz")
     return name, value
+
+
+def add_identity_option(parser: argparse.ArgumentParser) -> None:
+    """``--keep-identity``, for commands that write DICOM objects."""
+    parser.add_argument(
+        "--keep-identity",
+        action="store_true",
+        help="the DICOM objects written name the patient of the source series (default: nobody)",
+    )

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli_arguments import read_volumes
+from .cli_arguments import add_identity_option, read_volumes
 from .errors import InputError
 from .progress import Progress
 
@@ -76,11 +76,7 @@ def add_classify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--operating-point", metavar="NAME", help="which of the bundle's thresholds gives the class (default: Youden)"
     )
-    parser.add_argument(
-        "--keep-identity",
-        action="store_true",
-        help="the DICOM objects written name the patient of the source series (default: nobody)",
-    )
+    add_identity_option(parser)
 
 
 def classify(arguments: argparse.Namespace, progress: Progress, say: Say) -> tuple[str, list[str]]:
@@ -105,6 +101,8 @@ def classify(arguments: argparse.Namespace, progress: Progress, say: Say) -> tup
     bundles = [load_bundle(path) for path in arguments.bundle]
     for bundle in bundles:
         bundle.require_task("classification")
+        if arguments.operating_point is not None and bundle.calibration is None:
+            raise InputError(f"the bundle {bundle.name} has no operating points", "Take --operating-point out")
     run = _one_case if arguments.datalist is None else _cases
     return run(arguments, bundles, options, progress, say)
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .cli_arguments import read_volumes
+from .cli_arguments import add_identity_option, read_volumes
 from .errors import InputError
 from .progress import Progress
 
@@ -68,6 +68,7 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
         help="tissue segmentation (FreeSurfer's numbers) on any grid: each lesion gets its place in the brain",
     )
     parser.add_argument("--tissue-labels", metavar="FILE.json", help="what the numbers of --tissue stand for")
+    add_identity_option(parser)
 
 
 def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[str, list[str]]:
@@ -114,7 +115,8 @@ def _one_case(arguments: argparse.Namespace, bundle: Any, options: dict, progres
     if tissue is not None:
         result = with_locations(result, tissue, labels)
     progress.report("Writing results", 0.9)
-    write_result_folder(result, arguments.out, chain=summarise_chain(bundle.provenance))
+    chain = summarise_chain(bundle.provenance)
+    write_result_folder(result, arguments.out, chain=chain, keep_identity=arguments.keep_identity)
     progress.report("Done", 1.0)
     total = sum(lesion.volume_mm3 for lesion in result.lesions)
     lines = [f"{arguments.out}: {len(result.lesions)} lesions, {total:.0f} mm3. {_CLOSING}"]
@@ -132,7 +134,9 @@ def _cases(arguments: argparse.Namespace, bundle: Any, options: dict, progress: 
     if arguments.mask not in (None, "auto"):
         raise InputError("--mask names one file for all cases of a datalist", "Write --mask auto, or take it out")
     datalist = Datalist.load(arguments.datalist, check_files=False)  # a file that is missing fails its case only
-    write = partial(write_result_folder, chain=summarise_chain(bundle.provenance))
+    write = partial(
+        write_result_folder, chain=summarise_chain(bundle.provenance), keep_identity=arguments.keep_identity
+    )
     batch = segment_cases(datalist, bundle, arguments.out, write, resume=arguments.resume, progress=progress, **options)
     done = len(batch.rows) - len(batch.failed)
     words = f"{arguments.out}: {done} of {len(batch.rows)} cases segmented, see summary.tsv. {_CLOSING}"

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..metrics.calibration import brier, expected_calibration_error
 from ..metrics.roc import AucInterval, auc_interval
 
+FEWEST = 5  # findings of each kind (a project choice): with fewer an interval says nothing
 CALIBRATION_BINS = 5  # of equal numbers of findings: a project choice, as cohorts have few
 
 
@@ -41,19 +42,19 @@ class Accuracy:
 def accuracy_of(rows: Sequence[Mapping[str, Any]]) -> Accuracy | None:
     """The accuracy of rows with ``patient``, ``probability``, ``class`` and ``truth`` (1, 0 or None).
 
-    None unless findings of both kinds are known, in patients of whom a draw can hold both.
+    None unless at least FEWEST findings of each kind are known, in patients of whom a draw can hold both.
     """
     known = with_truth(rows)
     truth = np.array([row["truth"] for row in known], dtype=bool)
-    if truth.all() or not truth.any():
+    if min(truth.sum(), (~truth).sum()) < FEWEST:
         return None
     probability = np.array([row["probability"] for row in known], dtype=float)
     patients = [row["patient"] for row in known]
-    if len(set(patients)) < 2:
-        return None
     try:
         area = auc_interval(probability, truth, patients)
     except InputError:  # each draw of these patients lacks one kind
+        return None
+    if area.patients < 2:
         return None
     error = expected_calibration_error(probability, truth, CALIBRATION_BINS, "count")
     called = np.array([{"significant": 1.0, "not significant": 0.0}.get(row["class"], np.nan) for row in known])

@@ -41,10 +41,10 @@ def write_accuracy_report(
         f"{area.positives} clinically significant.  Intervals: bootstrap over patients, {area.draws:,} draws.  "
         "The figures hold for patients that the model was not trained on.",
     )
-    _draw_roc(figure.add_axes((0.06, 0.30, 0.36, 0.54)), probability, truth, patients)
-    _draw_reliability(figure.add_axes((0.52, 0.30, 0.36, 0.54)), probability, truth, accuracy)
+    _draw_roc(figure.add_axes((0.06, 0.41, 0.36, 0.43)), probability, truth, patients)
+    _draw_reliability(figure.add_axes((0.52, 0.41, 0.36, 0.43)), probability, truth, accuracy)
     # As high as other tables, whose lines keep their distance; what is below the page is empty.
-    _draw_points(figure.add_axes((0.06, -0.57, 0.82, 0.79)), accuracy, probability, truth, patients)
+    _draw_points(figure.add_axes((0.06, -0.49, 0.88, 0.79)), accuracy, known, probability, truth)
     figure.text(0.98, 0.018, f"Model: {bundle_name}", color=FAINT, fontsize=9, ha="right", va="bottom")
     return save_page(figure, path)
 
@@ -78,14 +78,17 @@ def _dress(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def _draw_points(
-    axes: Axes, accuracy: Accuracy, probability: np.ndarray, truth: np.ndarray, patients: Sequence[str]
+    axes: Axes, accuracy: Accuracy, known: Sequence[Mapping[str, Any]], probability: np.ndarray, truth: np.ndarray
 ) -> None:
     rows = []
     if accuracy.sensitivity is not None and accuracy.specificity is not None:
-        rows.append(("the model's own", "", f"{accuracy.sensitivity:.2f}", f"{accuracy.specificity:.2f}", "", ""))
-    for point in operating_points(probability, truth, patients):
-        shares = ("sensitivity", "specificity", "ppv", "npv")
-        texts = (_with_interval(getattr(point, name), getattr(point, f"{name}_interval")) for name in shares)
+        thresholds = {row["threshold"] for row in known}
+        threshold = f"{thresholds.pop():.3f}" if len(thresholds) == 1 else ""
+        shares = f"{accuracy.sensitivity:.2f}", f"{accuracy.specificity:.2f}"
+        rows.append(("the model's own", threshold, *shares, "", ""))
+    for point in operating_points(probability, truth, [row["patient"] for row in known]):
+        names = ("sensitivity", "specificity", "ppv", "npv")
+        texts = (_with_interval(getattr(point, name), getattr(point, f"{name}_interval")) for name in names)
         rows.append((f"{point.rule}, chosen on these findings", f"{point.threshold:.3f}", *texts))
     header = ("operating point", "threshold", "sensitivity", "specificity", "PPV", "NPV")
     draw_table(axes, header, rows, (0.30, 0.10, 0.15, 0.15, 0.15, 0.15))
