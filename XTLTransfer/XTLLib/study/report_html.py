@@ -95,7 +95,7 @@ def report_html(
         *_examples(shown),
         *_failures(analysis),
         *_how(analysis, data, arms),
-        f"<footer><span>XTL {escape(__version__)}, {escape(str(analysis.result.facts.get('date', '')))}</span>"
+        f"<footer><span>{escape(_joined(f'XTL {__version__}', analysis.result.facts.get('date')))}</span>"
         f"<span>{RESEARCH_NOTE}.</span></footer>",
         "</body></html>",
     ]
