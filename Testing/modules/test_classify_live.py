@@ -255,6 +255,7 @@ def test_evidence_maps_lie_over_the_image_and_go_with_their_finding(rated, scene
             assert node.GetImageData().GetNumberOfPoints() < 64 * 64 * 12, "cut to what it says"
     ui.tableView._qobject.selectRow(1)
     assert layers.GetForegroundVolumeID() == evidence(rated, 1)[0].GetID()
+    assert scene.GetNodeByID("vtkMRMLSliceNodeRed").GetUseLabelOutline(), "the ball does not hide it"
     assert layers.GetBackgroundVolumeID() == slicer.util.getNode("T2W").GetID()
     gone, kept = evidence(rated, 0), evidence(rated, 1)
     parameters_of(rated).findings.RemoveNthControlPoint(0)
@@ -271,6 +272,7 @@ def test_evidence_maps_lie_over_the_image_and_go_with_their_finding(rated, scene
     settle(rated)
     assert evidence(rated, 0) == []
     assert layers.GetForegroundVolumeID() is None
+    assert not scene.GetNodeByID("vtkMRMLSliceNodeRed").GetUseLabelOutline()
 
 
 def test_the_operating_point_is_shown_and_decides_the_class(rated, calibrated, messages, artifacts):

@@ -15,6 +15,7 @@ from .nodes import volume_to_node
 from .segmentation import describe
 
 _ROLE = "XTL.Evidence"  # of the lesion table: its evidence maps
+_OUTLINED = "XTL.LabelOutline"  # of a slice view whose labels were filled before
 _POINT, _KIND = "XTL.EvidencePoint", "XTL.EvidenceKind"
 _NAMES = {"grad-cam": "Grad-CAM", "occlusion": "Occlusion"}
 _FOREGROUND_OPACITY = 0.5
@@ -68,15 +69,30 @@ def keep_evidence(table: Any, points: Collection[str]) -> None:
 
 
 def lay_over(scene: Any, node: Any) -> None:
-    """Show an evidence map, or for None no evidence map, as the foreground of the slice views."""
+    """Show an evidence map, or for None no evidence map, as the foreground of the slice views.
+
+    Labels are drawn as outlines meanwhile, as they would hide the evidence at the finding itself.
+    """
     for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
         layers = scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
         shown = scene.GetNodeByID(layers.GetForegroundVolumeID() or "")
         if node is not None:
             layers.SetForegroundVolumeID(node.GetID())
             layers.SetForegroundOpacity(_FOREGROUND_OPACITY)
-        elif shown is not None and shown.GetAttribute(_KIND):
+        elif shown is None or shown.GetAttribute(_KIND):
             layers.SetForegroundVolumeID(None)
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceNode")):
+        _outline_labels(scene.GetNthNodeByClass(index, "vtkMRMLSliceNode"), node is not None)
+
+
+def _outline_labels(view: Any, is_wanted: bool) -> None:
+    """Draw labels as outlines, or as they were; an outline that the user has asked for stays."""
+    if is_wanted and not view.GetUseLabelOutline():
+        view.SetUseLabelOutline(True)
+        view.SetAttribute(_OUTLINED, "1")
+    elif not is_wanted and view.GetAttribute(_OUTLINED):
+        view.SetUseLabelOutline(False)
+        view.RemoveAttribute(_OUTLINED)
 
 
 def _all(table: Any) -> list[Any]:
