@@ -86,7 +86,8 @@ def test_classify_rates_each_finding_of_a_csv(tmp_path):
     volumes = [part for name in case.channels for part in ("--volume", f"{name}={tmp_path / name}.nii.gz")]
     arguments = ["--bundle", str(tmp_path / "bundle"), *volumes, "--findings", str(tmp_path / "findings.csv")]
     assert main(["classify", *arguments, "--out", str(tmp_path / "out"), "--progress", "none"]) == 0
-    assert {p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")} == RESULT_FILES | {"findings.csv"}
+    left = {p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")}
+    assert left == RESULT_FILES | {"findings.csv"}
     rows = (tmp_path / "out" / "lesions.tsv").read_text().splitlines()
     assert len(rows) == 1 + len(case.findings)
     assert np.allclose(_position(rows), case.findings[0].position_ras, atol=0.01)
