@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from XTLLib.data.case import Finding
-from XTLLib.data.datalist import PARTS, Datalist, Entry
+from XTLLib.data.datalist import PARTS, Datalist, Entry, digest_of_image
 from XTLLib.errors import InputError
 
 any_split = settings(max_examples=60, deadline=None)
@@ -364,3 +364,15 @@ def test_mammogram_segmentation_takes_masks_marks_or_their_absence():
     for label, attributes in ((1, {}), (0, {"circles_px": "1 2 3"}), (None, {}), (True, {"circles_px": "1 2 3"})):
         with pytest.raises(InputError, match="neither a mask nor marks"):
             films("mammogram-segmentation", {}, label, **attributes)
+
+
+def test_another_content_of_the_voxels_beside_a_header_is_another_hash(tmp_path):
+    header, voxels = tmp_path / "k.mhd", tmp_path / "k.zraw"
+    header.write_text("ElementDataFile = k.zraw\n")
+    voxels.write_bytes(b"one")
+    before = digest_of_image(header)
+    voxels.write_bytes(b"other")
+    (tmp_path / "k2.zraw").write_bytes(b"of another header")
+    assert digest_of_image(header) != before
+    voxels.unlink()
+    assert digest_of_image(header) == digest_of_image(header) != before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import hashlib
 import json
 import os
@@ -278,8 +279,16 @@ def _check_labels(datalist: Datalist) -> None:
 
 
 def digest_of_image(path: Path) -> str:
-    """SHA-256 of a file, or those of all files of a folder; remembered while the files do not change."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    """SHA-256 of a file, with that of a MetaImage's voxels, or of all files of a folder.
+
+    Remembered while the files do not change. The voxels of ``scan.mhd`` are looked for beside it, as ``scan.*raw``.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+    elif path.suffix.lower() == ".mhd":
+        files = [path, *sorted(path.parent.glob(f"{glob.escape(path.stem)}.*raw"))]
+    else:
+        files = [path]
     try:
         states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     except OSError as error:
