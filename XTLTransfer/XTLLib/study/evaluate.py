@@ -13,6 +13,7 @@ from ..data.datalist import Datalist, Entry
 from ..data.load import load_case
 from ..data.patches import PatchSpec, load_patch
 from ..data.volume import Volume, resample
+from ..data.zones import ZONE_INDEX
 from ..errors import InputError, MissingPackageError
 from ..metrics.detection import detection_by_conventions
 from ..metrics.isbi import isbi_score
@@ -79,12 +80,13 @@ def evaluate_segmentation(
 
 
 def evaluate_classification(bundle_path: Path, fold: Datalist, device: str) -> list[dict[str, float]]:
-    """Rate the fold's test findings with a bundle."""
+    """Rate the fold's test findings with a bundle, which is told their zones if it takes them."""
     from ..bundle.load import load_bundle
     from ..inference.classify import rate_patches
 
     bundle = load_bundle(bundle_path)
-    ratings = rate_patches(bundle, held_out_patches(fold, bundle.patch_spec), device=device)
+    zones = np.array([ZONE_INDEX.get(zone, 0) for zone in _zones(fold.test)], dtype=np.int64)
+    ratings = rate_patches(bundle, held_out_patches(fold, bundle.patch_spec), zones=zones, device=device)
     return _rated(fold, ratings)
 
 
@@ -167,7 +169,9 @@ def _evaluate_learned(name: str, fold: Datalist, seed: int) -> list[dict[str, fl
 
 
 def _zones(entries: Sequence[Entry]) -> list[str]:
-    return [entry.finding.zone if entry.finding else "" for entry in entries]
+    from ..training.patches import zone_of_entry
+
+    return [zone_of_entry(entry) for entry in entries]
 
 
 def _rated(fold: Datalist, scores: np.ndarray) -> list[dict[str, float]]:
