@@ -7,7 +7,7 @@ arms: arms compared on the same draws are compared on the same patients (Efron &
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -56,6 +56,20 @@ def patient_draws(
         if fruitless > _GIVE_UP:
             raise InputError("no draw of patients holds findings of both classes", "Give more patients of each class")
         yield block
+
+
+def over_draws(
+    figure: Callable[[np.ndarray], np.ndarray],
+    patients: Sequence,
+    draws: int,
+    seed: int,
+    classes: Sequence[np.ndarray] = (),
+) -> np.ndarray:
+    """A figure in every draw of patients: (draws,); ``figure`` turns weights (rows, n) into values (rows,).
+
+    The other parameters are those of :func:`patient_draws`.
+    """
+    return np.concatenate([figure(weights) for weights in patient_draws(patients, draws, seed, classes)])
 
 
 def percentile_interval(values: np.ndarray, level: float) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .binary import checked_scores
-from .bootstrap import DIFFERENCE_DRAWS, INTERVAL_DRAWS, patient_draws, percentile_interval, two_sided_p
+from .bootstrap import DIFFERENCE_DRAWS, INTERVAL_DRAWS, over_draws, percentile_interval, two_sided_p
 from .roc import MeanInterval
 
 
@@ -56,8 +56,7 @@ def average_precision_interval(
 ) -> MeanInterval:
     """AP (as ``mean``) with the percentile interval of a bootstrap over patients."""
     scores, truth = checked_scores(scores, truth)
-    blocks = patient_draws(patients, draws, seed, [truth])
-    values = np.concatenate([weighted_average_precision(scores, truth, weights) for weights in blocks])
+    values = over_draws(lambda w: weighted_average_precision(scores, truth, w), patients, draws, seed, [truth])
     low, high = percentile_interval(values, level)
     return MeanInterval(average_precision(scores, truth), low, high, level, draws, len(set(patients)))
 
@@ -74,12 +73,9 @@ def average_precision_difference(
     """AP of ``scores_a`` minus that of ``scores_b``, by a bootstrap over patients, same draws for both."""
     scores_a, truth_a = checked_scores(scores_a, truth)
     scores_b, truth = checked_scores(scores_b, truth_a)
-    values = np.concatenate(
-        [
-            weighted_average_precision(scores_a, truth, w) - weighted_average_precision(scores_b, truth, w)
-            for w in patient_draws(patients, draws, seed, [truth])
-        ]
-    )
+    precision = weighted_average_precision
+    both = lambda w: precision(scores_a, truth, w) - precision(scores_b, truth, w)  # noqa: E731
+    values = over_draws(both, patients, draws, seed, [truth])
     low, high = percentile_interval(values, level)
     a, b = average_precision(scores_a, truth), average_precision(scores_b, truth)
     return PrecisionDifference(a, b, a - b, low, high, two_sided_p(values), level, draws, len(set(patients)))

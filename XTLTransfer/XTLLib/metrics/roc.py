@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from .binary import checked_scores
-from .bootstrap import DIFFERENCE_DRAWS, INTERVAL_DRAWS, patient_draws, percentile_interval, two_sided_p
+from .bootstrap import DIFFERENCE_DRAWS, INTERVAL_DRAWS, over_draws, percentile_interval, two_sided_p
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def auc_interval(
     patients : (n,) the patient of each finding.
     """
     scores, truth = checked_scores(scores, truth)
-    values = np.concatenate([weighted_auc(scores, truth, w) for w in patient_draws(patients, draws, seed, [truth])])
+    values = over_draws(lambda w: weighted_auc(scores, truth, w), patients, draws, seed, [truth])
     low, high = percentile_interval(values, level)
     positives = int(truth.sum())
     return AucInterval(
@@ -131,12 +131,8 @@ def auc_difference(
     """AUC of ``scores_a`` minus that of ``scores_b``, by a bootstrap over patients, same draws for both."""
     scores_a, truth_a = checked_scores(scores_a, truth)
     scores_b, truth = checked_scores(scores_b, truth_a)
-    values = np.concatenate(
-        [
-            weighted_auc(scores_a, truth, w) - weighted_auc(scores_b, truth, w)
-            for w in patient_draws(patients, draws, seed, [truth])
-        ]
-    )
+    both = lambda w: weighted_auc(scores_a, truth, w) - weighted_auc(scores_b, truth, w)  # noqa: E731
+    values = over_draws(both, patients, draws, seed, [truth])
     low, high = percentile_interval(values, level)
     a, b = auc(scores_a, truth), auc(scores_b, truth)
     return AucDifference(a, b, a - b, low, high, two_sided_p(values), level, draws, len(set(patients)))
@@ -172,10 +168,8 @@ def macro_auc_interval(
     A draw that lacks one of the classes is drawn again.
     """
     columns = _one_against_others(scores, truth)
-    blocks = patient_draws(patients, draws, seed, [member for _, member in columns])
-    values = np.concatenate(
-        [np.mean([weighted_auc(column, member, w) for column, member in columns], axis=0) for w in blocks]
-    )
+    mean = lambda w: np.mean([weighted_auc(column, member, w) for column, member in columns], axis=0)  # noqa: E731
+    values = over_draws(mean, patients, draws, seed, [member for _, member in columns])
     low, high = percentile_interval(values, level)
     return MeanInterval(macro_auc(scores, truth), low, high, level, draws, len(set(patients)))
 
@@ -198,8 +192,8 @@ def mean_interval(
     values = np.asarray(values, dtype=np.float64).ravel()
     if values.size == 0 or values.size != len(patients) or not np.isfinite(values).all():
         raise InputError(f"a mean of {values.size} values of {len(patients)} patients", "Give a finite value for each")
-    means = [(weights @ values) / weights.sum(axis=1) for weights in patient_draws(patients, draws, seed)]
-    low, high = percentile_interval(np.concatenate(means), level)
+    means = over_draws(lambda w: (w @ values) / w.sum(axis=1), patients, draws, seed)
+    low, high = percentile_interval(means, level)
     return MeanInterval(float(values.mean()), low, high, level, draws, len(set(patients)))
 
 
