@@ -13,6 +13,8 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODULES = ("XTLTransfer", "XTLSegment", "XTLClassify")
+folders: dict[str, Path] = {name: PROJECT / name for name in MODULES}
+"""Where each module is found: its source, unless a test says otherwise before :func:`start`."""
 
 _owners: list[Any] = []  # Python objects that have to live as long as the application
 qt_warnings: list[str] = []
@@ -24,9 +26,9 @@ def start() -> None:
     if _owners:
         return
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    for name in MODULES:  # as an extension's modules are found when they run from source
-        if str(PROJECT / name) not in sys.path:
-            sys.path.append(str(PROJECT / name))
+    for folder in map(str, folders.values()):  # as an extension's modules are found when they run from source
+        if folder not in sys.path:
+            sys.path.append(folder)
 
     import slicer
     from PySide6 import QtCore, QtWidgets
@@ -146,7 +148,7 @@ def load_module(name: str) -> Any:
     import slicer
 
     start()
-    path = str(PROJECT / name / f"{name}.py")
+    path = str(folders[name] / f"{name}.py")
     parent = slicer.modules.add_scripted(name, path)
     return getattr(importlib.import_module(name), name)(parent)
 

@@ -65,6 +65,13 @@ def brain(canvas: Canvas, x: float, y: float, size: float) -> None:
     canvas.line([(x, y + 0.45 * size), (x, y + 0.83 * size)], TEAL, 0.04 * size)
 
 
+def head(canvas: Canvas, x: float, y: float, size: float) -> None:
+    """The same, as little as can be told apart at 16 pixels: a head with its midline and a lesion."""
+    canvas.ellipse(x, y, 0.84 * size, size, fill=PALE)
+    canvas.line([(x, y - 0.8 * size), (x, y + 0.8 * size)], TEAL, 0.12 * size)
+    canvas.ellipse(x + 0.4 * size, y - 0.3 * size, 0.26 * size, 0.26 * size, fill=ROSE)
+
+
 def arrow(canvas: Canvas, x: float, y: float, length: float, fill: str) -> None:
     """An arrow to the right that starts at (x, y)."""
     canvas.line([(x, y), (x + 0.7 * length, y)], fill, 0.28 * length)
@@ -74,10 +81,9 @@ def arrow(canvas: Canvas, x: float, y: float, length: float, fill: str) -> None:
 
 def extension() -> Canvas:
     canvas = Canvas()
-    breast(canvas, 16, 64, 32)
-    arrow(canvas, 53, 64, 20, AMBER)
-    brain(canvas, 93, 64, 25)
-    canvas.ellipse(101, 55, 4.5, 4.5, fill=ROSE)
+    breast(canvas, 12, 64, 36)
+    arrow(canvas, 51, 64, 22, AMBER)
+    head(canvas, 97, 64, 26)
     return canvas
 
 
@@ -94,8 +100,8 @@ def transfer() -> Canvas:
 def segment() -> Canvas:
     canvas = Canvas()
     brain(canvas, 64, 64, 50)
-    for x, y, rx, ry in ((45, 42, 6, 4.5), (84, 46, 4.5, 7), (43, 80, 4, 6), (86, 84, 6.5, 5)):
-        canvas.ellipse(x, y, rx, ry, fill=ROSE, outline=AMBER, width=2)
+    for x, y, rx, ry in ((43, 42, 10, 8), (85, 48, 8, 11), (42, 80, 7, 10), (84, 86, 10, 8)):
+        canvas.ellipse(x, y, rx, ry, fill=ROSE, outline=AMBER, width=2.5)
     return canvas
 
 

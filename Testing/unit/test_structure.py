@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -53,52 +52,6 @@ def test_files_do_not_collide_in_the_flat_folder_of_an_installed_extension():
             f"resources/{folder}/{path.name}".lower() for path in (PROJECT / "Resources" / folder).iterdir()
         )
     assert [name for name, count in installed.items() if count > 1] == []
-
-
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
-def test_cmake_configures_with_a_slicer_that_notes_what_it_is_told(tmp_path):
-    """Real cmake over the project; the package Slicer is a stand-in whose macros check that files exist."""
-    package = tmp_path / "Slicer"
-    package.mkdir()
-    (package / "SlicerConfig.cmake").write_text(
-        "set(Slicer_USE_FILE ${CMAKE_CURRENT_LIST_DIR}/Use.cmake)\n"
-        "set(Slicer_EXTENSION_GENERATE_CONFIG ${CMAKE_CURRENT_LIST_DIR}/Note.cmake)\n"
-        "set(Slicer_EXTENSION_CPACK ${CMAKE_CURRENT_LIST_DIR}/Nothing.cmake)\n"
-        "set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR lib/qt-scripted-modules)\n"
-    )
-    (package / "Nothing.cmake").write_text("")
-    (package / "Note.cmake").write_text(
-        "foreach(name HOMEPAGE CONTRIBUTORS DESCRIPTION ICONURL SCREENSHOTURLS KEYWORDS DEPENDS)\n"
-        "  if(NOT EXTENSION_${name})\n"
-        '    message(FATAL_ERROR "EXTENSION_${name} is empty")\n'
-        "  endif()\n"
-        "endforeach()\n"
-        'message(STATUS "extension ${PROJECT_NAME} depends on ${EXTENSION_DEPENDS}")\n'
-    )
-    (package / "Use.cmake").write_text(
-        "macro(slicerMacroBuildScriptedModule)\n"
-        '  cmake_parse_arguments(MY "WITH_GENERIC_TESTS" "NAME" "SCRIPTS;RESOURCES" ${ARGN})\n'
-        "  foreach(file ${MY_SCRIPTS} ${MY_RESOURCES})\n"
-        "    if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${file})\n"
-        '      message(FATAL_ERROR "no file ${file}")\n'
-        "    endif()\n"
-        "  endforeach()\n"
-        "  list(LENGTH MY_SCRIPTS count)\n"
-        '  message(STATUS "module ${MY_NAME} ${count} ${MY_UNPARSED_ARGUMENTS}")\n'
-        "endmacro()\n"
-        "macro(slicer_add_python_unittest)\n"
-        "endmacro()\n"
-        "set(BUILD_TESTING ON)\n"
-    )
-    command = ["cmake", "-S", PROJECT, "-B", tmp_path / "build", f"-DSlicer_DIR={package}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "No CMAKE_CXX_COMPILER" in done.stderr or "No CMAKE_C_COMPILER" in done.stderr:
-        pytest.skip("cmake finds no compiler")
-    assert done.returncode == 0, done.stderr
-    assert "extension XTL depends on PyTorch" in done.stdout
-    assert "module XTLTransfer " in done.stdout
-    assert "module XTLSegment 1 " in done.stdout
-    assert "module XTLClassify 1 " in done.stdout
 
 
 # --- imports ----------------------------------------------------------------------------------------
