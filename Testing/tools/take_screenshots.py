@@ -1,13 +1,17 @@
 """Pictures of the panels for Resources/Screenshots, taken with what ``make demo`` left.
 
-    make demo && QT_QPA_PLATFORM=offscreen .venv/bin/python Testing/tools/take_screenshots.py build/demo
+    make demo
+    QT_QPA_PLATFORM=offscreen .venv/bin/python Testing/tools/take_screenshots.py build/demo
+    QT_QPA_PLATFORM=offscreen .venv/bin/python Testing/tools/take_screenshots.py --tutorials
 
+With ``--tutorials`` the steps of the tutorials are done, their pictures made, and the figures that they quote printed.
 Each panel is filled with an unseen phantom and a trained bundle, and applied. The pictures have two
 pixels a point. They are drawn by the headless host: Slicer's own widgets look somewhat different.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -98,8 +102,22 @@ def _keep(panel: boot.Panel) -> None:
     panel.close()
 
 
-if __name__ == "__main__":
-    os.chdir(sys.argv[1])  # so that the panels show short paths
+def main() -> None:
+    """Take the pictures of the panels, or of the tutorials."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("demo", type=Path, nargs="?", default=PROJECT / "build" / "demo", help="what make demo left")
+    parser.add_argument("--tutorials", action="store_true")
+    arguments = parser.parse_args()
+    os.chdir(arguments.demo)  # so that the panels show short paths
+    if arguments.tutorials:
+        from tutorial_pictures import make_tutorial_pictures
+
+        make_tutorial_pictures(Path(), SCREENSHOTS)
+        return
     segment(Path("data/brain"))
     classify(Path("data/prostate"))
     transfer()
+
+
+if __name__ == "__main__":
+    main()
