@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 MODULES = ("XTLTransfer", "XTLSegment", "XTLClassify")
 LIBRARY = PROJECT / "XTLTransfer" / "XTLLib"
 ROOMS = ("data", "metrics", "networks", "transfer", "bundle", "inference", "training", "study", "scene")
-SHARED = ("errors", "progress", "files", "child")  # everybody's
+SHARED = ("errors", "progress", "files", "child", "failures")  # everybody's
 HEAVY = {"torch", "monai", "SimpleITK", "sklearn", "matplotlib", "scipy", "pydicom", "yaml", "pydantic", "PIL"}
 HEAVY |= {"skimage", "nibabel", "ignite", "tqdm", "vtk", "slicer", "safetensors", "highdicom"}
 # Of slicer.<name>, what Slicer itself has; slicer-core also leaks the names of slicer.util into slicer.

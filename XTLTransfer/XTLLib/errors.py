@@ -12,7 +12,18 @@ class XTLError(Exception):
     ----------
     what : what is wrong, naming the file or the parameter, without a full stop at the end.
     remedy : what the user can do about it, without a full stop at the end.
+
+    Attributes
+    ----------
+    code : of an error in another process (inference.worker), or "died" where that process ended; "" for others.
+    details : lines for who wants to know more; they may name files.
+    anonymous : where it happened in another process, in lines without names of files, nodes or patients
+        (failures.anonymous_lines).
     """
+
+    code: str = ""
+    details: tuple[str, ...] = ()
+    anonymous: tuple[str, ...] = ()
 
     def __init__(self, what: str, remedy: str) -> None:
         self.what = " ".join(str(what).split())

@@ -103,6 +103,8 @@ class Job:
         elif kind == "error":
             self.details = tuple(message.get("log", ()))
             self._error = _ERRORS.get(message.get("code"), XTLError)(message["message"], message["hint"])
+            self._error.code = message.get("code", "")
+            self._error.anonymous = tuple(message.get("anonymous", ()))
             self._end()
         return []
 
@@ -119,19 +121,21 @@ class Job:
                 return
             self.details = self._worker._last_words()
             self._worker._abandon()
-            self._error = (
-                Cancelled("inference")
-                if self._cancelled_at is not None
-                else XTLError(
-                    "the background worker ended unexpectedly; the scene is as it was",
-                    "Press Apply again; if it happens again, close other programs, as memory may have run out",
-                )
-            )
+            self._error = Cancelled("inference") if self._cancelled_at is not None else _worker_died()
             self._end()
 
     def _end(self) -> None:
         self.is_done = True
         self._worker._finished(self)
+
+
+def _worker_died() -> XTLError:
+    error = XTLError(
+        "the background worker ended unexpectedly; the scene is as it was",
+        "Press Apply again; if it happens again, close other programs, as memory may have run out",
+    )
+    error.code = "died"
+    return error
 
 
 class InferenceWorker:

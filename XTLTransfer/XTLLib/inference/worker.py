@@ -17,15 +17,17 @@ From the worker, on stdout::
     {"type": "heartbeat"}                           once a second, whatever it does
     {"type": "progress", "id": 1, "stage": ..., "fraction": ..., "elapsed_s": ..., "eta_s": ..., "figures": {}}
     {"type": "result", "id": 1, "result": {...}}    see exchange.pack_result; {} after "warm"; pack_history
-    {"type": "error", "id": 1, "code": "input", "message": ..., "hint": ..., "log": [...]}
+    {"type": "error", "id": 1, "code": "input", "message": ..., "hint": ..., "anonymous": [...],
+     "log": [...]}
     {"type": "cancelled", "id": 1}
 
 A case that comes with a ``case_key`` is kept, prepared, until one of another key comes. ``"case": {"findings":
 [...]}``, without channels, then stands for the kept case of that key with other findings.
 
-``code`` is ``input`` (something the user can put right), ``missing-package``, ``memory`` or ``internal``; ``log``
-is the tail of the traceback of the last kind. Arrays go through files of the exchange folder. The worker
-ends when its stdin ends (the parent is gone), after an idle time, or when asked to; it then removes the
+``code`` is ``input`` (something the user can put right), ``missing-package``, ``memory``, ``disk``, ``permission``
+or ``internal``; ``log`` is the tail of the traceback of the last kind, and ``anonymous`` says where it happened in
+lines that name no file and no patient (failures.anonymous_lines). Arrays go through files of the exchange folder.
+The worker ends when its stdin ends (the parent is gone), after an idle time, or when asked to; it then removes the
 exchange folder.
 """
 
@@ -49,6 +51,7 @@ from typing import Any, TextIO
 from .. import __version__
 from ..data.case import Case
 from ..errors import Cancelled, MissingPackageError, XTLError
+from ..failures import anonymous_lines, explain
 from ..progress import Progress, ProgressEvent
 from .device import pick_device
 from .exchange import ExchangeFolder, pack_result, unpack_case, unpack_findings
@@ -60,6 +63,7 @@ IDLE_S = 900.0
 _GRACE_S = 2.0  # for a job to stop once the parent is gone
 _KEPT_BUNDLES = 2
 _TRACEBACK_LINES = 12
+_CODES = {"missing package": "missing-package", "memory": "memory", "disk full": "disk", "no permission": "permission"}
 
 
 class Worker:
@@ -97,15 +101,16 @@ class Worker:
         except Cancelled:
             self._say(type="cancelled", id=number)
         except MissingPackageError as error:
-            self._fail(number, "missing-package", error.what, error.remedy)
+            self._fail(number, "missing-package", error.what, error.remedy, error)
         except XTLError as error:
-            self._fail(number, "input", error.what, error.remedy)
-        except MemoryError:
-            self._fail(number, "memory", "the memory of this machine does not suffice", "Close other programs")
+            self._fail(number, "input", error.what, error.remedy, error)
         except Exception as error:
-            lines = traceback.format_exc().splitlines()[-_TRACEBACK_LINES:]
-            what = f"unexpected {type(error).__name__}: {error}"
-            self._fail(number, "internal", what, "Report it with the details", lines)
+            failure = explain(error)
+            what, hint, log = failure.what, failure.remedy, None
+            if failure.kind == "unexpected":
+                what, hint = f"unexpected {type(error).__name__}: {error}", "Report it with the details"
+                log = traceback.format_exc().splitlines()[-_TRACEBACK_LINES:]
+            self._fail(number, _CODES.get(failure.kind, "internal"), what, hint, error, log)
         else:
             self._say(type="result", id=number, result=result)
         self._cancelled.discard(number)
@@ -203,8 +208,11 @@ class Worker:
     def _sink(self, number: int) -> Callable[[ProgressEvent], None]:
         return lambda event: self._say(type="progress", id=number, **asdict(event))
 
-    def _fail(self, number: int, code: str, message: str, hint: str, log: list[str] | None = None) -> None:
-        self._say(type="error", id=number, code=code, message=message, hint=hint, log=log or [])
+    def _fail(
+        self, number: int, code: str, what: str, hint: str, error: BaseException, log: list[str] | None = None
+    ) -> None:
+        anonymous = anonymous_lines(error)
+        self._say(type="error", id=number, code=code, message=what, hint=hint, anonymous=anonymous, log=log or [])
 
     def _say(self, **message: Any) -> None:
         with self._writing, suppress(OSError, ValueError):  # a parent that is gone is noticed on stdin
