@@ -50,6 +50,14 @@ class XTLClassify(ScriptedLoadableModule):
             "cancer, with a bundle that was trained by a transfer chain. Research software, not a medical device."
         )
         self.parent.acknowledgementText = _("The method follows Lee and Nishikawa, IEEE Access 8:210194 (2020).")
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData() -> None:
+    """Offer the images for all three modules, which come together, in the Sample Data module."""
+    from XTLLib.scene.sample_data import register_sample_data
+
+    register_sample_data()
 
 
 @parameterNodeWrapper
@@ -95,20 +103,23 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
+        from XTLLib.scene.about_section import AboutSection
         from XTLLib.scene.classify_panel import ClassifyPanel
+        from XTLLib.scene.error_display import show_failure, shown
         from XTLLib.scene.panel import ParameterLink
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/XTLClassify.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
+        self._about = AboutSection(self.layout, qt.QTimer())
         self.logic = XTLClassifyLogic()
         self._runTimer, self._movedTimer = qt.QTimer(), qt.QTimer()
         self._runTimer.setInterval(POLL_MS)
         self._movedTimer.setInterval(MOVED_MS)
         self._movedTimer.setSingleShot(True)
         scene, timers = slicer.mrmlScene, (self._runTimer, self._movedTimer)
-        self._panel = ClassifyPanel(self.ui, scene, CHANNELS, *timers, self.showError)
+        self._panel = ClassifyPanel(self.ui, scene, CHANNELS, *timers, show_failure)
         self._link = ParameterLink(self, self.updateGui)
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
@@ -119,7 +130,7 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         clicks = {"apply": panel.apply, "fromLesions": section.take_lesions, "guessZones": panel.guess_zones}
         clicks |= {"remove": section.remove_chosen, "truth": section.show_truth}
         for name, action in clicks.items():
-            getattr(ui, f"{name}Button").connect("clicked(bool)", lambda checked, action=action: action())
+            getattr(ui, f"{name}Button").connect("clicked(bool)", shown(action))
         ui.placeButton.connect("toggled(bool)", section.wait_for_clicks)
         ui.zoneComboBox.connect("currentIndexChanged(int)", section.zone_chosen)
         for name in ("evidence", "operatingPoint", "device"):
@@ -129,6 +140,7 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
+        self._about.close()
         self._panel.close()
         self._link.close()
         self.removeObservers()
@@ -162,9 +174,6 @@ class XTLClassifyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def updateGui(self, caller=None, event=None) -> None:
         if self._link.node:
             self._panel.update(by_user=caller is not None)
-
-    def showError(self, message: str, details) -> None:
-        slicer.util.errorDisplay(message, detailedText="\n".join(details))
 
 
 class XTLClassifyLogic(ScriptedLoadableModuleLogic):

@@ -110,10 +110,11 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = None
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
+        from XTLLib.scene.about_section import AboutSection
+        from XTLLib.scene.error_display import show_failure, shown
         from XTLLib.scene.panel import ParameterLink
         from XTLLib.scene.segment_panel import SegmentPanel
 
@@ -121,13 +122,14 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
+        self._about = AboutSection(self.layout, qt.QTimer())
         self.logic = XTLSegmentLogic()
         self._runTimer, self._drawnTimer = qt.QTimer(), qt.QTimer()
         self._runTimer.setInterval(POLL_MS)
         self._drawnTimer.setInterval(DRAWN_MS)
         self._drawnTimer.setSingleShot(True)
         scene, timers = slicer.mrmlScene, (self._runTimer, self._drawnTimer)
-        self._panel = SegmentPanel(self.ui, scene, CHANNELS, *timers, self.showError)
+        self._panel = SegmentPanel(self.ui, scene, CHANNELS, *timers, show_failure)
         self._link = ParameterLink(self, self.updateGui)
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
@@ -139,7 +141,7 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         clicks |= {"useAdapted": panel.use_adapted, "compare": panel.compare, "addPoint": overTime.add}
         clicks |= {"removePoint": overTime.remove, "earlierPoint": overTime.move_up}
         for name, action in clicks.items():
-            getattr(ui, f"{name}Button").connect("clicked(bool)", lambda checked, action=action: action())
+            getattr(ui, f"{name}Button").connect("clicked(bool)", shown(action))
         ui.addLesionButton.connect("toggled(bool)", lambda on: section.wait_for_clicks("add", on))
         ui.removeLesionButton.connect("toggled(bool)", lambda on: section.wait_for_clicks("remove", on))
         ui.brainMethodComboBox.connect("currentIndexChanged(int)", panel.advanced.method_chosen)
@@ -150,6 +152,7 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
+        self._about.close()
         self._panel.close()
         self._link.close()
         self.removeObservers()
@@ -183,9 +186,6 @@ class XTLSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def updateGui(self, caller=None, event=None) -> None:
         if self._link.node:
             self._panel.update(by_user=caller is not None)
-
-    def showError(self, message: str, details) -> None:
-        slicer.util.errorDisplay(message, detailedText="\n".join(details))
 
 
 class XTLSegmentLogic(ScriptedLoadableModuleLogic):

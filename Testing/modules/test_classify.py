@@ -90,7 +90,7 @@ def test_a_finding_outside_the_image_is_one_message_that_names_it(ready, scene, 
     apply(ready)
     (message,) = messages
     assert message.text.startswith("The findings were not rated.")
-    assert "the finding far" in message.text
+    assert "The finding far" in message.text
     assert "400.0" in message.text
     assert scene.GetNumberOfNodes() == nodes
 

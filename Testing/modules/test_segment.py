@@ -656,7 +656,7 @@ def test_an_adaptation_that_is_refused_fails_or_is_cancelled(panel, adaptations,
     assert not messages
     run(XTLError("the memory does not suffice", "Close other programs"))
     (message,) = messages
-    assert message.text.startswith("The model was not adapted.\n\nthe memory")
+    assert message.text.startswith("The model was not adapted.\n\nThe memory")
     messages.clear()
     ui.adaptButton.click()
     ui.adaptButton.click()

@@ -268,7 +268,7 @@ def test_bad_input_is_one_message_that_names_it(panel, scene, messages):
     nodes = scene.GetNumberOfNodes()
     compare(panel)
     (message,) = messages
-    assert message.text.startswith("The time points were not compared.\n\nthe time point number 2 does not overlap")
+    assert message.text.startswith("The time points were not compared.\n\nThe time point number 2 does not overlap")
     assert scene.GetNumberOfNodes() == nodes
     assert "as it was" in panel.widget.ui.compareLabel.text
 

@@ -21,7 +21,23 @@ def free_memory(device: torch.device) -> int:
 
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free_system_memory()
+
+
+def free_system_memory() -> int:
+    """Bytes that may be asked for on this machine now, within its container's limit."""
     return min(_free_of_machine(), _free_of_container())
+
+
+def total_memory() -> int:
+    """Bytes of memory that this machine has, within its container's limit; 0 where the system does not say."""
+    if sys.platform == "win32":
+        return _status_of_windows()[0]
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0
+    return min(total, _limit_of_container())
 
 
 def _free_of_machine() -> int:
@@ -30,14 +46,16 @@ def _free_of_machine() -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     if sys.platform == "win32":
-        return _free_of_windows()
+        return _status_of_windows()[1] or _UNKNOWN
     try:  # macOS: what is installed, half of which is taken to be in use
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, OSError, ValueError):
         return _UNKNOWN
 
 
-def _free_of_windows() -> int:
+def _status_of_windows() -> tuple[int, int]:
+    """Total and free; zeros where Windows does not say."""
+
     class Status(ctypes.Structure):
         _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong)] + [
             (name, ctypes.c_ulonglong)
@@ -46,7 +64,7 @@ def _free_of_windows() -> int:
 
     status = Status(length=ctypes.sizeof(Status))
     known = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
-    return int(status.free) if known else _UNKNOWN
+    return (int(status.total), int(status.free)) if known else (0, 0)
 
 
 def _free_of_container() -> int:
@@ -58,5 +76,14 @@ def _free_of_container() -> int:
         try:
             return max(0, int(Path(limit).read_text()) - int(Path(used).read_text()))
         except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return sys.maxsize
+
+
+def _limit_of_container() -> int:
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            return int(Path(limit).read_text())
+        except (OSError, ValueError):
             continue
     return sys.maxsize

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 from ..data.images import write_volume
-from ..errors import Cancelled, XTLError
+from ..errors import Cancelled
 from ..progress import ProgressEvent
 from .nodes import case_from_nodes
 from .panel import PanelRun
@@ -43,13 +43,13 @@ class AdaptSection:
     ----------
     ui : has ``adaptButton``, ``adaptProgressBar``, ``adaptLabel`` and ``useAdaptedButton``.
     make_process : None takes ``xtl adapt``.
-    show_error : shows a message to the user, with lines of detail.
+    show_error : shows a failure to the user: what did not come about, the error, lines of detail.
     """
 
     def __init__(
         self,
         ui: Any,
-        show_error: Callable[[str, Sequence[str]], None],
+        show_error: Callable[[str, BaseException, Sequence[str]], None],
         make_process: MakeProcess | None = None,
     ) -> None:
         from slicer.i18n import tr
@@ -88,7 +88,7 @@ class AdaptSection:
         try:
             self._process = self._send(bundle, channels, label)
             self._process.start()
-        except XTLError as error:
+        except Exception as error:
             self._fail(error)
             return
         self._offered = None
@@ -147,7 +147,7 @@ class AdaptSection:
             text = self._told(outcome)
         except Cancelled:
             text = self._tr("Cancelled; nothing was kept.")
-        except XTLError as error:
+        except Exception as error:
             self._fail(error)
         finally:
             self._process.close()
@@ -163,9 +163,9 @@ class AdaptSection:
             text = self._tr("Adapted: {outcome}.")
         return text.format(outcome=outcome)
 
-    def _fail(self, error: XTLError) -> None:
+    def _fail(self, error: Exception) -> None:
         self._remove_files()
-        self._show_error(f"{self._tr('The model was not adapted.')}\n\n{error}", ())
+        self._show_error(self._tr("The model was not adapted."), error, ())
 
     def _show(self, text: str) -> None:
         self._ui.adaptLabel.text = text

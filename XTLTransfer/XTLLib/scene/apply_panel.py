@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..errors import Cancelled, XTLError
+from ..errors import Cancelled
 from .background import BackgroundRun
 from .choices import BundleReader, describe_bundle
 from .packages import ensure_packages
@@ -52,7 +52,7 @@ class ApplyPanel:
     task : "segmentation" or "classification". words : what is said.
     channels : channel -> the parameter that holds its volume.
     run_timer : repeating; its owner connects it with :meth:`tick`.
-    show_error : shows a message to the user, with lines of detail.
+    show_error : shows a failure to the user: what did not come about, the error, lines of detail.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ApplyPanel:
         words: Words,
         channels: Mapping[str, str],
         run_timer: Timer,
-        show_error: Callable[[str, Sequence[str]], None],
+        show_error: Callable[[str, BaseException, Sequence[str]], None],
         background: BackgroundRun,
     ) -> None:
         from slicer.i18n import tr
@@ -169,10 +169,10 @@ class ApplyPanel:
 
     @contextmanager
     def _errors_shown(self, title: str) -> Iterator[None]:
-        """Show what a user can put right as a message; a cancel needs none."""
+        """Show what goes wrong as a message; a cancel needs none."""
         try:
             yield
         except Cancelled:
             pass
-        except XTLError as error:
-            self._show_error(f"{title}\n\n{error}", self._background.details)
+        except Exception as error:
+            self._show_error(title, error, self._background.details)

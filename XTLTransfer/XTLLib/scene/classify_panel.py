@@ -31,7 +31,7 @@ class ClassifyPanel(ApplyPanel):
     channels : channel -> the parameter that holds its volume.
     run_timer : repeating; its owner connects it with :meth:`tick`.
     moved_timer : single shot, started anew by every movement of a point; its owner connects it with :meth:`take_in`.
-    show_error : shows a message to the user, with lines of detail.
+    show_error : shows a failure to the user: what did not come about, the error, lines of detail.
     background : None takes one with a worker process of its own.
     """
 
@@ -42,7 +42,7 @@ class ClassifyPanel(ApplyPanel):
         channels: Mapping[str, str],
         run_timer: Timer,
         moved_timer: Timer,
-        show_error: Callable[[str, Sequence[str]], None],
+        show_error: Callable[[str, BaseException, Sequence[str]], None],
         background: BackgroundRating | None = None,
     ) -> None:
         from slicer.i18n import tr

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from ..errors import Cancelled, XTLError
+from ..errors import Cancelled
 from .compare_run import HISTORY_OUTPUTS, SUMMARY, BackgroundComparison
 from .packages import ensure_packages
 from .panel import PanelRun
@@ -27,14 +27,14 @@ class LongitudinalSection:
     Parameters
     ----------
     ui : the panel's widgets by name.
-    show_error : shows a message to the user, with lines of detail.
+    show_error : shows a failure to the user: what did not come about, the error, lines of detail.
     background : None takes one with a worker process of its own.
     """
 
     def __init__(
         self,
         ui: Any,
-        show_error: Callable[[str, Sequence[str]], None],
+        show_error: Callable[[str, BaseException, Sequence[str]], None],
         background: BackgroundComparison | None = None,
     ) -> None:
         from slicer.i18n import tr
@@ -162,7 +162,7 @@ class LongitudinalSection:
             self._background.start(self.points, self._outputs(), self._parameters.registerTimePoints)
         except Cancelled:
             return False
-        except XTLError as error:
+        except Exception as error:
             self._fail(error)
             return False
         self._message = ""
@@ -206,7 +206,7 @@ class LongitudinalSection:
             self._message = " ".join((compared.nodes.table.GetAttribute(SUMMARY), *compared.notes))
         except Cancelled:
             pass
-        except XTLError as error:
+        except Exception as error:
             self._fail(error)
         finally:
             self._background.forget()
@@ -245,6 +245,6 @@ class LongitudinalSection:
     def _say(self, message: str) -> None:
         self._message = self._ui.compareLabel.text = message
 
-    def _fail(self, error: XTLError) -> None:
+    def _fail(self, error: Exception) -> None:
         title = self._tr("The time points were not compared.")
-        self._show_error(f"{title}\n\n{error}", self._background.details)
+        self._show_error(title, error, self._background.details)

@@ -29,7 +29,7 @@ class SegmentPanel(ApplyPanel):
     channels : channel -> the parameter that holds its volume.
     run_timer : repeating; its owner connects it with :meth:`tick`.
     drawn_timer : single shot, started anew by every stroke; its owner connects it with :meth:`take_in`.
-    show_error : shows a message to the user, with lines of detail.
+    show_error : shows a failure to the user: what did not come about, the error, lines of detail.
     background : None takes one with a worker process of its own.
     make_adaptation : see AdaptSection.
     """
@@ -41,7 +41,7 @@ class SegmentPanel(ApplyPanel):
         channels: Mapping[str, str],
         run_timer: Timer,
         drawn_timer: Timer,
-        show_error: Callable[[str, Sequence[str]], None],
+        show_error: Callable[[str, BaseException, Sequence[str]], None],
         background: BackgroundSegmentation | None = None,
         make_adaptation: MakeProcess | None = None,
     ) -> None:
