@@ -22,6 +22,7 @@ from .cli_models import add_models_actions
 from .cli_segment import add_segment_arguments, segment
 from .cli_study import add_study_options, run_study_command
 from .errors import Cancelled, InputError, XTLError
+from .failures import explain
 from .progress import Progress, TerminalSink, json_lines_sink
 
 # What glibc is told when it starts: keep freed pages (see _keep_freed_memory).
@@ -40,12 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(arguments, str(error), 2)
     except (Cancelled, KeyboardInterrupt):
         return _fail(arguments, "cancelled", 130)
-    except MemoryError:
-        return _fail(
-            arguments, "the memory of this machine does not suffice. Close other programs or take smaller windows.", 1
-        )
     except Exception as error:
-        return _fail(arguments, f"unexpected {type(error).__name__}: {error}. Run again with --debug and report it.", 1)
+        return _fail(arguments, _line_about(error), 1)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -108,6 +105,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     adapt = _add(commands, "adapt", _adapt, "let a segmentation bundle learn from corrected cases of a new scanner")
     add_adapt_options(adapt)
+
+    check = _add(commands, "check", _check, "say what is installed and whether it works, in a text for a forum post")
+    check.add_argument("--out", type=Path, metavar="FILE.txt", help="write the text to a file, too")
 
     models = _add(commands, "models", None, "the model library")  # each of its actions has its command
     add_models_actions(models, _progress, lambda arguments, words: print(words, file=_notes(arguments)))
@@ -237,6 +237,17 @@ def _adapt(arguments: argparse.Namespace) -> None:
     run_adapt(arguments, _progress, read_volumes, lambda arguments, words: print(words, file=_notes(arguments)))
 
 
+def _check(arguments: argparse.Namespace) -> int:
+    from .scene.self_check import run_self_check
+
+    with _progress(arguments) as progress:
+        report = run_self_check(progress)
+    if arguments.out is not None:
+        arguments.out.write_text(report.text, encoding="utf-8")
+    print(report.text, file=_notes(arguments))
+    return 0 if report.works else 1
+
+
 def _bench(arguments: argparse.Namespace) -> None:
     import subprocess
 
@@ -296,6 +307,17 @@ def _notes(arguments: argparse.Namespace):
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
         self.exit(2, f"xtl: error: {message}. See {self.prog} --help.\n")
+
+
+def _line_about(error: Exception) -> str:
+    """One line about an error that no command expected."""
+    failure = explain(error)
+    if failure.kind == "unexpected":
+        return (
+            f"unexpected {type(error).__name__}: {error}. "
+            "Run again with --debug, and report it with the text of xtl check."
+        )
+    return failure.line
 
 
 def _fail(arguments: argparse.Namespace, message: str, code: int) -> int:
