@@ -15,7 +15,7 @@ from pathlib import Path
 
 from . import __version__
 from .cli_adapt import add_adapt_options, run_adapt
-from .cli_arguments import name_and_value, read_volumes
+from .cli_arguments import name_and_value, read_volumes, tell_result
 from .cli_classify import add_classify_arguments, classify
 from .cli_compare import add_compare_arguments, compare
 from .cli_models import add_models_actions
@@ -86,6 +86,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--dry-run",
         action="store_true",
         help="check everything and print the plan: stages, parameters, weights carried over, memory, time",
+    )
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="takes the place of what the chain file says, for example seed=3 or stages.target.training.steps=100",
     )
     train.add_argument(
         "--checkpoint-every", type=float, default=60.0, metavar="SECONDS", help="between checkpoints (default: 60)"
@@ -174,11 +181,12 @@ def _train(arguments: argparse.Namespace) -> None:
     from .training.distributed import joined
     from .training.run import run_chain
     from .transfer.chain import load_chain
+    from .transfer.changes import read_change
 
     with joined(arguments.device) as (device, processes):
         if not processes.is_first:
             arguments.progress = "none"
-        chain = load_chain(arguments.chain)
+        chain = load_chain(arguments.chain, dict(map(read_change, arguments.set)))
         with _progress(arguments) as progress:
             result = run_chain(
                 chain,
@@ -197,12 +205,14 @@ def _plan(arguments: argparse.Namespace) -> None:
     from .training.plan import plan_chain
     from .training.run_folder import load_datalists
     from .transfer.chain import load_chain
+    from .transfer.changes import read_change
 
-    chain = load_chain(arguments.chain)
+    chain = load_chain(arguments.chain, dict(map(read_change, arguments.set)))
     datalists = load_datalists(chain, None)
     with _progress(arguments) as progress:
         plan = plan_chain(chain, datalists, device=arguments.device, progress=progress)
     print(plan.to_text(), file=_notes(arguments))
+    tell_result(arguments, plan=plan.to_dict())
 
 
 def _segment(arguments: argparse.Namespace) -> int:

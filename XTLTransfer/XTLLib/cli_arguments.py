@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 
@@ -40,3 +41,9 @@ def add_identity_option(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the DICOM objects written name the patient of the source series (default: nobody)",
     )
+
+
+def tell_result(arguments: argparse.Namespace, **values: Any) -> None:
+    """With ``--progress json``: what a command found, as a line ``{"type": "result", ...}`` for a parent process."""
+    if arguments.progress == "json":
+        print(json.dumps({"type": "result", **values}), flush=True)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cli_arguments import tell_result
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def add_models_actions(models: argparse.ArgumentParser, progress_of: ProgressOf,
         parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS)
         return parser
 
-    add("list", _list, "the models of the library, each with its chain", with_progress=False)
+    add("list", _list, "the models of the library, each with its chain")
 
     importing = add("import", _import, "take a bundle (folder or zip archive) into the library, safely")
     importing.add_argument("source", type=Path, metavar="SRC")
@@ -58,7 +59,7 @@ def add_models_actions(models: argparse.ArgumentParser, progress_of: ProgressOf,
         help="folder and zip: the whole bundle; the others: the network alone, compared with the bundle's",
     )
 
-    remove = add("remove", _remove, "delete a model of the library, and its download", with_progress=False)
+    remove = add("remove", _remove, "delete a model of the library, and its download")
     remove.add_argument("name", metavar="NAME")
 
     verify = add("verify", _verify, "compute every hash of a model again; exit code 2 when one does not agree")
@@ -93,6 +94,9 @@ def _list(arguments: argparse.Namespace, progress_of: ProgressOf, say: Say) -> N
     from .bundle.library import list_models, models_folder
 
     models = list_models()
+    if arguments.progress == "json":
+        tell_result(arguments, folder=str(models_folder()), models=[model.to_dict() for model in models])
+        return
     if not models:
         print(f"no models in {models_folder()} (each is a bundle's folder)")
     rows = [
@@ -129,12 +133,15 @@ def _export(arguments: argparse.Namespace, progress_of: ProgressOf, say: Say) ->
         sizes = " and ".join(" x ".join(map(str, size)) for size in exported.sizes)
         words = f": agrees with the bundle to {exported.difference:.1e} of the largest logit on inputs of {sizes}"
     say(arguments, f"{exported.path}{words}")
+    tell_result(arguments, path=str(exported.path), words=words)
 
 
 def _remove(arguments: argparse.Namespace, progress_of: ProgressOf, say: Say) -> None:
     from .bundle.library import remove_model
 
-    say(arguments, f"removed {remove_model(arguments.name)}")
+    path = remove_model(arguments.name)
+    say(arguments, f"removed {path}")
+    tell_result(arguments, path=str(path))
 
 
 def _verify(arguments: argparse.Namespace, progress_of: ProgressOf, say: Say) -> None:
@@ -150,6 +157,18 @@ def _verify(arguments: argparse.Namespace, progress_of: ProgressOf, say: Say) ->
         say(arguments, f"{one.path.name}: {words} ({one.files} files, {one.stages} stages)")
         for line in (*one.changed, *one.problems, *(f"note: {note}" for note in one.notes)):
             say(arguments, f"  {line}")
+    tell_result(
+        arguments,
+        verified={
+            str(one.path): {
+                "agrees": one.agrees,
+                "problems": [*one.changed, *one.problems],
+                "notes": one.notes,
+                "files": one.files,
+            }
+            for one in verified
+        },
+    )
     wrong = [one.path.name for one in verified if not one.agrees]
     if wrong:
         raise InputError(
@@ -191,6 +210,7 @@ def _tell_imported(imported: Imported, arguments: argparse.Namespace, say: Say) 
     say(arguments, f"{imported.name}: {imported.path}. Research software, not a medical device.")
     for note in imported.notes:
         say(arguments, f"  note: {note}")
+    tell_result(arguments, name=imported.name, path=str(imported.path), notes=imported.notes)
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

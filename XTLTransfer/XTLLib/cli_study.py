@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cli_arguments import tell_result
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def run_study_command(
         with progress_of(arguments) as progress:
             plan = plan_study(study, out=arguments.out, device=arguments.device, progress=progress)
         say(arguments, plan.text)
+        tell_result(arguments, plan=plan.to_dict())
         return 0
     if arguments.out is None:
         raise InputError("--out is missing", "Name the folder of the study, or ask for --plan")
@@ -68,6 +70,7 @@ def run_study_command(
         result = _run(arguments, study, progress_of)
     say(arguments, result.table_text)
     failures = result.facts["failures"]
+    tell_result(arguments, failures=failures)
     for failure in failures:
         fail(arguments, f"the run {failure['run']} failed: {failure['error']}", 1)
     if failures:
@@ -88,8 +91,13 @@ def _run(
     )
     draws = arguments.progress == "terminal" and sys.stderr.isatty() and importlib.util.find_spec("rich") is not None
     if not draws:
+        from .study.board import board_teller
+
+        watch = board_teller() if arguments.progress == "json" else None
         with progress_of(arguments) as progress:
-            return run_study(study, arguments.out, resume=arguments.resume, resources=resources, progress=progress)
+            return run_study(
+                study, arguments.out, resume=arguments.resume, resources=resources, progress=progress, watch=watch
+            )
     from .study.table import LiveTable
 
     with LiveTable(study.name) as table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..transfer.summary import summarise_chain
@@ -85,7 +85,7 @@ def licence_text(name: str, provenance: Mapping[str, Any]) -> str:
         "redistribution, apply to the weights. Check them before you pass the bundle on.",
         "",
     ]
-    sources = list(_sources(provenance)) or ["not recorded"]
+    sources = list(sources_of(provenance)) or ["not recorded"]
     return "\n".join([*lines, *(f"- {source}" for source in sources), ""])
 
 
@@ -93,17 +93,20 @@ def _chain_text(provenance: Mapping[str, Any]) -> str:
     line = summarise_chain(provenance)
     if not line:
         return "Not recorded."
-    sources = "\n".join(f"- {source}" for source in _sources(provenance))
+    sources = "\n".join(f"- {source}" for source in sources_of(provenance))
     return f"{line}\n\n{sources}"
 
 
-def _sources(provenance: Mapping[str, Any]):
-    for stage in provenance.get("stages") or []:
-        learned = stage.get("datalist") or {}
-        loaded = stage.get("source") or {}
-        if learned:
+def sources_of(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Where weights and data of each stage came from, with their licence; the record may be somebody else's."""
+    stages = provenance.get("stages")
+    for stage in stages if isinstance(stages, list) else []:
+        if not isinstance(stage, Mapping):
+            continue
+        learned, loaded = stage.get("datalist"), stage.get("source")
+        if isinstance(learned, Mapping) and learned:
             licence = learned.get("licence") or "licence not stated"
             yield f"{stage.get('kind')}: {learned.get('name')} ({learned.get('layout')}), {licence}"
-        elif loaded:
+        elif isinstance(loaded, Mapping) and loaded:
             licence = loaded.get("licence") or "licence not stated"
             yield f"{stage.get('kind')}: {loaded.get('source', 'weights')}, {licence}"

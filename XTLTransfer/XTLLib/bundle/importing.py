@@ -91,7 +91,8 @@ def require_free_name(name: str, replace: bool) -> None:
     """Raise InputError unless the library can take a model of that name."""
     if (models_folder() / checked_name(name)).exists() and not replace:
         raise InputError(
-            f"the library has a model {name} already", "Give another name with --name, or replace it with --replace"
+            f"the library has a model {name} already",
+            "Remove it first, give another name with --name, or replace it with --replace",
         )
 
 

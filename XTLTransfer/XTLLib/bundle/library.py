@@ -6,17 +6,20 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..networks.download import cache_folder
 from ..transfer.summary import plain, summarise_chain
 from . import layout
+from .documents import sources_of
 from .load import read_bundle
 from .members import is_portable
 
 _NAME = re.compile(r"[^\W_][\w .+-]{0,79}")
+_LONGEST_LICENCE = 300
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class ModelSummary:
     title : as the bundle calls itself. task : "segmentation" or "classification".
     channels : of the input, in order.
     chain : its stages in one line, "" when not recorded.
+    licences : of weights and data that went into it, each with what it is of.
     problem : why it cannot be used, "" when it can.
     """
 
@@ -39,6 +43,11 @@ class ModelSummary:
     channels: tuple[str, ...]
     chain: str
     problem: str = ""
+    licences: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        return {**asdict(self), "path": str(self.path)}
 
     def __str__(self) -> str:
         if self.problem:
@@ -76,9 +85,9 @@ def summarise_model(path: Path) -> ModelSummary:
         bundle = read_bundle(path)
     except InputError as error:
         return ModelSummary(path, path.name, "", "", (), "", str(error))
-    return ModelSummary(
-        path, path.name, plain(bundle.name), bundle.task, bundle.channels, summarise_chain(bundle.provenance)
-    )
+    chain = summarise_chain(bundle.provenance)
+    licences = tuple(plain(line, _LONGEST_LICENCE) for line in sources_of(bundle.provenance))
+    return ModelSummary(path, path.name, plain(bundle.name), bundle.task, bundle.channels, chain, "", licences)
 
 
 def find_model(name: str | os.PathLike) -> Path:

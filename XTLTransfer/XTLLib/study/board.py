@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .runs import PlannedRun
+
+_TELL_EVERY_S = 0.5
 
 
 @dataclass
@@ -80,6 +85,26 @@ class Board:
     def means(self) -> Mapping[str, float]:
         """The mean so far of every arm that has one, as a progress event's figures."""
         return {f"{name} {self.metric}": arm.mean for name, arm in self.arms.items() if arm.mean is not None}
+
+
+def board_teller() -> Callable[[Board], None]:
+    """Tells a parent process how every arm stands: lines ``{"type": "board", ...}`` on stdout, not too many."""
+    told: tuple[float, tuple[int, int]] | None = None
+
+    def tell(board: Board) -> None:
+        nonlocal told
+        now, counts = time.monotonic(), (board.finished, board.failed)
+        if told is not None and (told[1] == counts or now - told[0] < _TELL_EVERY_S) and board.fraction < 1:
+            return
+        told = now, counts
+        arms = [
+            {"arm": name, "planned": arm.planned, "finished": arm.finished, "failed": arm.failed, "mean": arm.mean}
+            for name, arm in board.arms.items()
+        ]
+        sys.stdout.write(json.dumps({"type": "board", "metric": board.metric, "arms": arms}) + "\n")
+        sys.stdout.flush()
+
+    return tell
 
 
 def figure_of_run(values: Mapping[str, Mapping[str, float]], metric: str) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..data.datalist import Datalist
 from ..progress import Progress
@@ -81,6 +81,20 @@ class StudyPlan:
     def memory_mib(self) -> float | None:
         """Peak of the largest run; so many runs at a time need so many times as much."""
         return max((arm.memory_mib for arm in self.arms if arm.memory_mib is not None), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a window shows of the plan, as JSON-able data."""
+        whole = ("runs", "finished", "patients", "cases", "trainings", "seconds", "memory_mib", "notes", "device")
+        arms = [
+            {key: getattr(arm, key) for key in ("name", "runs", "finished", "seconds", "memory_mib")}
+            for arm in self.arms
+        ]
+        return {key: getattr(self, key) for key in whole} | {
+            "name": self.study.name,
+            "question": self.study.question,
+            "power": self.power.text,
+            "arms": arms,
+        }
 
     @property
     def text(self) -> str:

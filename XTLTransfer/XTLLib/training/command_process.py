@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from ..child import Child
-from ..errors import XTLError
+from ..errors import InputError, XTLError
 from ..progress import ProgressEvent
 
 _EVENT_FIELDS = {field.name for field in fields(ProgressEvent)}
@@ -81,8 +81,9 @@ class CommandProcess:
             return XTLError(
                 f"{self._name} ended with code {code} and no message", f"Run {self._terminal} on a terminal to see more"
             )
+        kind = InputError if code == 2 else XTLError
         what, stop, own = message.rpartition(". ")
-        return XTLError(what, own) if stop else XTLError(message, remedy)
+        return kind(what, own) if stop else kind(message, remedy)
 
     def _last_words(self) -> str:
         lines = [line.strip() for line in self._child.log if line.strip()]

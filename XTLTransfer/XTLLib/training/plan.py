@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -103,6 +103,16 @@ class ChainPlan:
         """Of the whole chain; None where a stage could not be timed."""
         times = [stage.seconds for stage in self.stages]
         return None if None in times else sum(times)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a window shows of the plan, as JSON-able data: of each stage what a line of the table says."""
+        keys = ("number", "task", "title", "parameters", "carried_share", "patients", "entries", "steps", "epochs")
+        stages = [
+            {key: getattr(stage, key) for key in (*keys, "seconds", "notes")} | {"memory_mib": stage.memory.total / MIB}
+            for stage in self.stages
+        ]
+        whole = {key: getattr(self, key) for key in ("name", "line", "device", "initialisation")}
+        return {**whole, "seconds": self.seconds, "memory_mib": self.memory_mib, "stages": stages}
 
     def to_text(self) -> str:
         """The plan as a table for a terminal."""

@@ -39,16 +39,8 @@ class RunFolder:
         Raises InputError when the folder is in use, or when it holds another chain than the one to resume.
         """
         path = self._path
-        asked = {
-            "name": chain.name,
-            "seed": chain.seed,
-            "backbone": chain.backbone,
-            "conversion": chain.conversion,
-            "input_channels": chain.input_channels,
-            "slice_pooling": chain.slice_pooling,
-            "stages": [configuration_of(stage) for stage in chain.stages],
-            "content": [replace(datalist, test=()).content_hash() for datalist in datalists],
-        }
+        content = [replace(datalist, test=()).content_hash() for datalist in datalists]
+        asked = {**_asked(chain), "content": content}
         if path.is_file():
             raise InputError(f"the output folder {path} is a file", "Name a folder")
         begun = path / "chain.json"
@@ -66,6 +58,11 @@ class RunFolder:
             return
         with atomic_file(begun) as draft:
             draft.write_text(json.dumps(asked, indent=2), encoding="utf-8")
+
+    def require_begun(self, chain: Chain) -> None:
+        """Raise InputError unless this very chain was begun here; its data are left to ``begin``, which reads them."""
+        begun = _read_json(self._path / "chain.json")
+        self._require_same({key: value for key, value in begun.items() if key != "content"}, _asked(chain))
 
     def write_metrics(self, record: ChainRecord) -> None:
         """Write ``metrics.json``: the figures of every stage."""
@@ -100,6 +97,13 @@ def load_datalists(
     datalists.append(target_datalist if target_datalist is not None else Datalist.load(chain.target.datalist))
     require_fit(chain, datalists)
     return datalists
+
+
+def _asked(chain: Chain) -> dict[str, Any]:
+    """What is noted down of a chain."""
+    whole = ("name", "seed", "backbone", "conversion", "input_channels", "slice_pooling")
+    stages = [configuration_of(stage) for stage in chain.stages]
+    return {**{key: getattr(chain, key) for key in whole}, "stages": stages}
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -124,12 +124,14 @@ class Chain(StrictModel):
         return self.model_copy(update={"name": name, "stages": (self.stages[0], target)})
 
 
-def load_chain(path: str | os.PathLike) -> Chain:
+def load_chain(path: str | os.PathLike, changes: Mapping[str, Any] | None = None) -> Chain:
     """Read a chain file. Paths in it are relative to it; ``~`` and environment variables are expanded.
+
+    ``changes`` take the place of what the file says, see ``changes.read_change``.
 
     Raises InputError that names file, line and key.
     """
-    return load_model(Path(path), Chain, _PATH_KEYS)
+    return load_model(Path(path), Chain, _PATH_KEYS, changes)
 
 
 def chain_from_dict(values: Mapping[str, Any], source: str = "the chain") -> Chain:

@@ -37,10 +37,10 @@ def summarise_chain(record: ChainRecord | Mapping[str, Any]) -> str:
     return " -> ".join(words)
 
 
-def plain(text: Any) -> str:
+def plain(text: Any, longest: int = _LONGEST_WORD) -> str:
     """A text of a foreign file as it may be shown: one line, no control characters, not too long."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return line if len(line) <= _LONGEST_WORD else line[: _LONGEST_WORD - 3] + "..."
+    return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
 def _stage(stage: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import InputError
+from .changes import with_changes
 
 _Where = tuple[str | int, ...]
 
@@ -25,7 +26,12 @@ class StrictModel(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def load_model(path: str | os.PathLike, model: type[Model], path_keys: Mapping[str, tuple[str, ...]]) -> Model:
+def load_model(
+    path: str | os.PathLike,
+    model: type[Model],
+    path_keys: Mapping[str, tuple[str, ...]],
+    changes: Mapping[str, Any] | None = None,
+) -> Model:
     """Read a YAML file into ``model``.
 
     Parameters
@@ -35,6 +41,7 @@ def load_model(path: str | os.PathLike, model: type[Model], path_keys: Mapping[s
     path_keys : keys whose text is a path, each with the words that are not paths (``{"weights": ("imagenet",)}``).
         Such a path is relative to the file's folder; ``~`` and environment variables in it are expanded.
         An address stays as it is.
+    changes : values that take the place of the file's, see ``changes.read_change``.
 
     Raises
     ------
@@ -44,6 +51,7 @@ def load_model(path: str | os.PathLike, model: type[Model], path_keys: Mapping[s
     data, lines = _read(path)
     if not isinstance(data, dict):
         raise InputError(f"{path} does not hold keys and values", "Begin it with a line such as 'name: xtl-ms'")
+    data = with_changes(data, changes or {}, str(path))  # before paths: what is changed need not be there
     data = _with_paths(data, (), path, lines, path_keys)
     try:
         return model.model_validate(data)
