@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
 import qt
 import slicer
 from slicer import vtkMRMLPlotChartNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -22,7 +23,9 @@ from slicer.util import VTKObservationMixin
 
 # XTLLib is imported inside functions: Slicer starts no slower.
 
-POLL_MS = 200
+LARGEST_BUDGET = 1000000  # epochs or steps
+LARGEST_SEED = 999999
+POLL_MS = 100
 PATIENCE_S = 5.0
 
 
@@ -46,52 +49,89 @@ class XTLTransfer(ScriptedLoadableModule):
 class XTLTransferParameterNode:
     """Everything the user chose; saved with the scene.
 
-    chain - chain file. outputFolder - where checkpoints and the bundle are written.
-    resume - continue an earlier run in that folder.
+    chainPreset - name of a chain that comes with XTL; "" takes the file chain.
+    sourceData, targetData - datalists of the intermediate and of the target stage; empty as the chain has them.
+    outputFolder - where checkpoints and the bundle are written; what was begun there is gone on with.
+    weights - "imagenet" or "random"; "" begins as the chain does. device - "auto", "cpu" or "cuda".
+    useChainSettings - the following show those of the chain: backbone, conversion, seed, sourceBudget and targetBudget
+        (epochs or steps, as the stages count), learningRate (of the target; 0 for a range test).
     trainingLog, trainingCurve - outputs; None makes new nodes.
+    study, studyFolder - study file and folder. studyTable, studyChart - state of its runs, then its results.
     """
 
+    chainPreset: str = ""
     chain: Path
+    sourceData: Path
+    targetData: Path
     outputFolder: Path
-    resume: bool = False
+    weights: str = ""
+    device: str = "auto"
+    useChainSettings: bool = True
+    backbone: str = "mobilenet_v2"
+    conversion: str = "inflate"
+    sourceBudget: Annotated[int, WithinRange(0, LARGEST_BUDGET)] = 0
+    targetBudget: Annotated[int, WithinRange(0, LARGEST_BUDGET)] = 0
+    learningRate: Annotated[float, WithinRange(0.0, 1.0)] = 0.0
+    seed: Annotated[int, WithinRange(0, LARGEST_SEED)] = 0
     trainingLog: vtkMRMLTableNode
     trainingCurve: vtkMRMLPlotChartNode
+    study: Path
+    studyFolder: Path
+    studyTable: vtkMRMLTableNode
+    studyChart: vtkMRMLPlotChartNode
 
 
 class XTLTransferWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: wires the .ui file to the parameter node and Apply to the logic."""
+    """The panel: wires the .ui file to the parameter node and to XTLLib.scene.transfer_panel."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
-        self._message = ""
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
-        from XTLLib.scene.panel import PanelRun, ParameterLink
+        from XTLLib.scene.about_section import AboutSection
+        from XTLLib.scene.error_display import shown
+        from XTLLib.scene.panel import ParameterLink
+        from XTLLib.scene.transfer_panel import TransferPanel
+        from XTLLib.scene.window import SlicerWindow
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/XTLTransfer.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
+        self._about = AboutSection(self.layout, qt.QTimer())
         self.logic = XTLTransferLogic()
-        sections = ("inputsCollapsibleButton", "outputsCollapsibleButton")
-        self._run = PanelRun(self.ui, sections, slicer.app.processEvents, self.updateGui)
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
-        self._timer.connect("timeout()", self.onTimer)
+        window = SlicerWindow(qt.QFileDialog, qt.QDesktopServices, qt.QUrl)
+        self._panel = TransferPanel(self.ui, slicer.mrmlScene, self.logic, self._timer, window)
         self._link = ParameterLink(self, self.updateGui)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
-        self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
-        self.ui.showCurveButton.connect("clicked(bool)", self.onShowCurveButton)
+        self._timer.connect("timeout()", self._panel.tick)
+        panel, study, library, ui = self._panel, self._panel.study, self._panel.library, self.ui
+        clicks = {"apply": panel.apply, "plan": panel.plan, "showCurve": panel.show_curve}
+        clicks |= {"addToLibrary": panel.add_to_library, "studyPlan": study.plan, "runStudy": study.run}
+        clicks |= {"showStudy": study.show_results, "showStudyChart": study.show_chart}
+        clicks |= {"openReport": study.open_report, "importFile": library.import_file}
+        clicks |= {"importFolder": library.import_folder, "exportModel": library.export}
+        clicks |= {"verifyModel": library.verify, "removeModel": library.remove, "useModel": library.use}
+        clicks |= {"libraryCancel": library.cancel, "refreshLibrary": library.refresh}
+        for name, action in clicks.items():
+            getattr(ui, f"{name}Button").connect("clicked(bool)", shown(action))
+        for name, box in panel.boxes.items():
+            getattr(ui, f"{name}ComboBox").connect("currentIndexChanged(int)", box.chosen)
+        ui.modelsList.connect("currentRowChanged(int)", library.chosen)
+        ui.studyCollapsibleButton.connect("contentsCollapsed(bool)", study.opened)
+        ui.libraryCollapsibleButton.connect("contentsCollapsed(bool)", library.opened)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
-        self._timer.stop()
-        self.logic.close()
+        self._about.close()
+        self._panel.close()
         self._link.close()
         self.removeObservers()
 
@@ -99,11 +139,13 @@ class XTLTransferWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     def exit(self) -> None:
-        if not self._run.is_running:
+        self._panel.leave()
+        if not self._panel.is_running:
             self._link.close()
 
     def onSceneStartClose(self, caller, event) -> None:
-        self._link.close()  # a training goes on: it does not live in the scene
+        self._panel.release()  # a training goes on: it does not live in the scene
+        self._link.close()
 
     def onSceneEndClose(self, caller, event) -> None:
         if self.parent.isEntered:
@@ -114,71 +156,12 @@ class XTLTransferWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
+        self._panel.attach(self.logic.getParameterNode())
         self._link.open()
 
     def updateGui(self, caller=None, event=None) -> None:
-        """What the parameters mean for the panel, and whether Apply can run."""
-        parameters = self._link.node
-        if self._run.is_running or not parameters:
-            return
-        if caller is not None:  # the user chose something: what was said of the last run is out of date
-            self._message = ""
-        description, missing = self.logic.check(parameters)
-        self.ui.chainLabel.text = description
-        self.ui.chainLabel.visible = bool(description)
-        self.ui.showCurveButton.enabled = parameters.trainingCurve is not None
-        self.ui.applyButton.enabled = not missing
-        self.ui.applyButton.toolTip = missing or _("Train the chain")
-        self.ui.statusLabel.text = self._message or missing
-
-    def onApplyButton(self) -> None:
-        """Start; while it runs, cancel."""
-        from XTLLib.scene.packages import ensure_packages
-
-        if self._run.is_running:
-            self._run.cancel()
-            self.logic.cancel()
-            return
-        parameters = self._link.node
-        with slicer.util.tryWithErrorDisplay(_("The training was not started.")):
-            ensure_packages("XTL Transfer", training=True)
-            self.logic.start(parameters.chain, parameters.outputFolder, parameters.resume)
-        for line in (self.ui.chainPathLineEdit, self.ui.outputPathLineEdit):
-            line.addCurrentPathToHistory()
-        self.ui.resultLineEdit.text = ""
-        self._run.begin()
-        self.ui.statusLabel.text = _("Starting ...")
-        self._timer.start()
-
-    def onTimer(self) -> None:
-        """Take in what the training reported, and notice its end."""
-        isRunning = self.logic.isRunning
-        for event in self.logic.poll():
-            self._run.show(event)
         if self._link.node:
-            self.logic.showTraining(self._link.node)
-        if not isRunning:
-            self._timer.stop()
-            self.finish()
-
-    def finish(self) -> None:
-        """Tell how the training ended."""
-        from XTLLib.errors import Cancelled
-
-        self._message = _("Not trained to the end. Tick Resume and press Apply to go on from there.")
-        try:
-            with slicer.util.tryWithErrorDisplay(_("The chain was not trained.")):
-                try:
-                    self.ui.resultLineEdit.text = str(self.logic.result())
-                    self._message = _("Trained. The bundle is ready for XTL Segment or XTL Classify.")
-                except Cancelled:
-                    self._message = _("Cancelled. Tick Resume and press Apply to go on from there.")
-        finally:
-            self._run.end()
-            self.logic.close()
-
-    def onShowCurveButton(self) -> None:
-        slicer.modules.plots.logic().ShowChartInLayout(self._link.node.trainingCurve)
+            self._panel.update(by_user=caller is not None)
 
 
 class XTLTransferLogic(ScriptedLoadableModuleLogic):
@@ -192,30 +175,25 @@ class XTLTransferLogic(ScriptedLoadableModuleLogic):
     def getParameterNode(self) -> XTLTransferParameterNode:
         return XTLTransferParameterNode(super().getParameterNode())
 
-    def check(self, parameters: XTLTransferParameterNode) -> tuple[str, str]:
-        """A description of the chosen chain ("" for none), and what the user has to do before it can be trained."""
-        from XTLLib.scene.choices import chosen_chain
+    def start(
+        self, chain: str | Path, outputFolder: str | Path, resume: bool = False, changes=(), device: str = "auto"
+    ) -> None:
+        """Start ``xtl train`` in a process of its own; call ``poll`` until ``isRunning`` is False, then ``result``.
 
-        chain, problem = chosen_chain(parameters.chain)
-        stages = [stage.kind for stage in chain.stages] if chain else []
-        description = f"{chain.name}: {chain.backbone}, {' → '.join(stages)}" if chain else ""
-        if parameters.chain == Path():
-            return description, _("Choose a chain file.")
-        out = parameters.outputFolder
-        if problem or out == Path():
-            return description, problem or _("Choose an output folder.")
-        if not parameters.resume and out.is_dir() and any(out.iterdir()):
-            return description, _("The output folder is not empty: choose another, or tick Resume.")
-        return description, ""
-
-    def start(self, chain: str | Path, outputFolder: str | Path, resume: bool = False) -> None:
-        """Start ``xtl train`` in a process of its own; call ``poll`` until ``isRunning`` is False, then ``result``."""
+        :param changes: words KEY=VALUE that take the place of what the chain file says, for example "seed=3" or
+            "stages.target.datalist=/data/ms.json".
+        """
         from XTLLib.training.process import ChainProcess
 
         self.close()
         self._shown = 0
-        self._process = ChainProcess(chain, outputFolder, resume=resume)
+        self._process = ChainProcess(chain, outputFolder, resume=resume, changes=changes, device=device)
         self._process.start()
+
+    @property
+    def outputFolder(self) -> Path | None:
+        """Of the training that was started last, while it is not closed."""
+        return self._process.out if self._process else None
 
     @property
     def isRunning(self) -> bool:
@@ -242,24 +220,13 @@ class XTLTransferLogic(ScriptedLoadableModuleLogic):
 
     def showTraining(self, parameters: XTLTransferParameterNode) -> None:
         """Bring the log of the run into the scene as a table and a chart, where it has grown."""
-        from XTLLib.scene.training import training_table
-        from XTLLib.training.logs import logs_changed_ns, read_logs
+        from XTLLib.scene.training import show_logs
 
-        changed = logs_changed_ns(parameters.outputFolder)
-        rows = read_logs(parameters.outputFolder) if changed != self._shown else []
-        self._shown = changed
-        if not rows:
-            return
-        curves = {name for row in rows for name in row} - {"step", "stage", "learning_rate"}
-        nodes = training_table(
-            rows,
-            slicer.mrmlScene,
-            x="step",
-            curves=sorted(curves),
-            table_node=parameters.trainingLog,
-            chart_node=parameters.trainingCurve,
+        nodes, self._shown = show_logs(
+            self.outputFolder, slicer.mrmlScene, parameters.trainingLog, parameters.trainingCurve, self._shown
         )
-        parameters.trainingLog, parameters.trainingCurve = nodes.table, nodes.chart
+        if nodes is not None:
+            parameters.trainingLog, parameters.trainingCurve = nodes.table, nodes.chart
 
 
 class XTLTransferTest(ScriptedLoadableModuleTest):

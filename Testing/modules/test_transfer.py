@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import slicer
 from host.reload import save_and_reload
+from transfer_steps import look, train, wait
 
 
 @pytest.fixture(scope="module")
@@ -23,30 +22,40 @@ def panel(open_panel):
     return open_panel("XTLTransfer")
 
 
+def _choose(panel, chain: Path, out: Path) -> None:
+    panel.widget.ui.chainPathLineEdit.currentPath = str(chain)
+    panel.widget.ui.outputPathLineEdit.currentPath = str(out)
+    look(panel)
+
+
 def test_apply_waits_for_what_is_missing(panel, chain, tmp_path):
     ui = panel.widget.ui
 
     def told() -> str:
+        look(panel)
         assert not ui.applyButton.enabled
         assert ui.applyButton.toolTip == ui.statusLabel.text
         return ui.statusLabel.text
 
-    assert "chain file" in told()
+    assert "Choose a chain" in told()
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("name: wrong\nbackbon: resnet18\nstages: []\n")
     ui.chainPathLineEdit.currentPath = str(wrong)
+    assert "Looking at the chain" in ui.statusLabel.text
     assert "wrong.yaml" in told()
     assert "backbon" in told()
     ui.chainPathLineEdit.currentPath = str(chain)
     assert "output folder" in told()
-    assert ui.chainLabel.text == "small: squeezenet1_0, initialisation → target"
+    assert "2 cases of 2 patients (2 training)" in ui.dataLabel.text
+    assert "lesions.nii" in ui.dataLabel.text
+    assert ui.chainLabel.text.count("waiting") == 2
+    assert ui.chainLabel.text.index("Initialisation") < ui.chainLabel.text.index("Target")
     ui.outputPathLineEdit.currentPath = str(tmp_path)
     assert "not empty" in told()
-    ui.resumeCheckBox.checked = True
-    assert ui.applyButton.enabled
-    ui.resumeCheckBox.checked = False
     ui.outputPathLineEdit.currentPath = str(tmp_path / "run")
+    assert look(panel) == ""
     assert ui.applyButton.enabled
+    assert ui.applyButton.text == "Apply"
 
 
 def test_a_chain_trained_from_the_panel(panel, chain, tmp_path, scene, messages, artifacts):
@@ -54,85 +63,122 @@ def test_a_chain_trained_from_the_panel(panel, chain, tmp_path, scene, messages,
 
     ui = panel.widget.ui
     panel.grab(artifacts / "XTLTransfer-empty.png")
-    ui.chainPathLineEdit.currentPath = str(chain)
-    ui.outputPathLineEdit.currentPath = str(tmp_path / "run")
+    _choose(panel, chain, tmp_path / "run")
     ui.applyButton.click()
     assert ui.applyButton.text == "Cancel"
     assert not ui.inputsCollapsibleButton.enabled
-    _wait(lambda: ui.progressBar.value > 0 or not panel.widget._run.is_running)
+    assert not ui.planButton.enabled
+    wait(lambda: ui.progressBar.value > 0 or not panel.widget._panel.is_running)
     panel.grab(artifacts / "XTLTransfer-running.png")
-    _wait(lambda: not panel.widget._run.is_running)
+    wait(lambda: not panel.widget._panel.is_running)
 
     assert not messages, messages[0].text
     assert ui.resultLineEdit.text == str(tmp_path / "run" / "bundle")
     assert load_bundle(ui.resultLineEdit.text).channels == ("FLAIR",)
     assert ui.statusLabel.text.startswith("Trained.")
+    look(panel)
     assert not ui.applyButton.enabled
-    assert "not empty" in ui.applyButton.toolTip, "a second Apply needs another folder"
+    assert "trained in this folder already" in ui.applyButton.toolTip, "a second Apply needs another folder"
+    assert ui.chainLabel.text.count("done") == 2
     parameters = panel.widget.logic.getParameterNode()
     assert slicer.util.arrayFromTableColumn(parameters.trainingLog, "step")[-1] == 4
     names = [
         parameters.trainingCurve.GetNthPlotSeriesNode(n).GetYColumnName()
         for n in range(parameters.trainingCurve.GetNumberOfPlotSeriesNodes())
     ]
-    assert "loss" in names
-    assert "learning_rate" not in names
-    ui.outputsCollapsibleButton.collapsed = False
+    assert names == ["loss 01-target"]
+    for section in ("outputs", "advanced"):
+        getattr(ui, f"{section}CollapsibleButton").collapsed = False
     panel.grab(artifacts / "XTLTransfer.png")
     panel.grab(artifacts / "XTLTransfer@2x.png", scale=2)
 
     ui.showCurveButton.click()
     save_and_reload(scene, tmp_path)
+    look(panel)
     assert Path(ui.chainPathLineEdit.currentPath) == chain
     assert ui.chartSelector.currentNode().GetNumberOfPlotSeriesNodes() == len(names)
     assert ui.showCurveButton.enabled
+    assert ui.resultLineEdit.text == str(tmp_path / "run" / "bundle")
 
 
 def test_cancel_and_resume(panel, chain, tmp_path, messages):
     ui = panel.widget.ui
-    ui.chainPathLineEdit.currentPath = str(chain)
-    ui.outputPathLineEdit.currentPath = str(tmp_path / "run")
+    long = chain.with_name("long.yaml")
+    long.write_text(chain.read_text().replace("steps: 4", "steps: 200"))
+    _choose(panel, long, tmp_path / "run")
     ui.applyButton.click()
+    wait(lambda: panel.widget.logic.getParameterNode().trainingLog is not None or ui.progressBar.value > 3)
     ui.applyButton.click()
     assert not ui.applyButton.enabled
-    _wait(lambda: not panel.widget._run.is_running)
+    wait(lambda: not panel.widget._panel.is_running)
     assert not messages
     assert not (tmp_path / "run" / "bundle").exists()
     assert ui.statusLabel.text.startswith("Cancelled")
-    ui.resumeCheckBox.checked = True
-    assert ui.statusLabel.text == ""
+    look(panel)
+    assert ui.applyButton.text == "Resume"
     assert ui.applyButton.enabled
+    assert "stopped" in ui.chainLabel.text
+    ui.targetBudgetSpinBox.value = 5
+    assert "another chain" in look(panel), "a folder is gone on with by the chain that began it only"
+    assert "stages[1].training.steps" in ui.statusLabel.text
+    assert not ui.applyButton.enabled
 
 
-def test_an_error_of_the_training_is_one_message(panel, chain, tmp_path, messages, slot_errors):
+def test_a_plan_is_made_beside_the_window(panel, chain, tmp_path):
+    ui = panel.widget.ui
+    assert not ui.planButton.enabled
+    ui.chainPathLineEdit.currentPath = str(chain)
+    look(panel)
+    ui.planButton.click()
+    assert ui.planButton.text == "Cancel"
+    assert not ui.applyButton.enabled
+    wait(lambda: ui.planButton.text == "Plan")
+    assert "1.9 M" in ui.planLabel.text
+    assert "MiB at the peak" in ui.planLabel.text
+    assert not list(tmp_path.iterdir())
+    ui.seedSpinBox.value = 3
+    look(panel)
+    assert not ui.planLabel.visible, "it was of another choice"
+
+
+def test_an_error_of_the_training_is_one_message(panel, chain, tmp_path, messages):
+    ui = panel.widget.ui
+    _choose(panel, chain, tmp_path / "run")
+    (chain.parent / "brains" / "datalist.json").rename(chain.parent / "brains" / "moved.json")
+    try:
+        ui.applyButton.click()
+        wait(lambda: not panel.widget._panel.is_running)
+    finally:
+        (chain.parent / "brains" / "moved.json").rename(chain.parent / "brains" / "datalist.json")
+    (message,) = messages
+    assert "The chain was not trained." in message.text
+    assert "datalist.json" in message.text
+    assert "Not trained" in ui.statusLabel.text
+
+
+def test_data_that_are_gone_are_named_before_the_training(panel, chain, tmp_path):
     broken = chain.with_name("broken.yaml")
     broken.write_text(chain.read_text().replace("brains/datalist.json", "nowhere.json"))
-    ui = panel.widget.ui
-    ui.chainPathLineEdit.currentPath = str(broken)
-    ui.outputPathLineEdit.currentPath = str(tmp_path / "run")
-    ui.applyButton.click()
-    _wait(lambda: not panel.widget._run.is_running)
-    (message,) = messages
-    assert "nowhere.json" in message.text
-    assert "Not trained" in ui.statusLabel.text
-    assert [type(error).__name__ for error in slot_errors] == ["XTLError"]
-    slot_errors.clear()
+    _choose(panel, broken, tmp_path / "run")
+    assert "nowhere.json does not exist" in panel.widget.ui.statusLabel.text
+    panel.widget.ui.targetPathLineEdit.currentPath = str(chain.parent / "brains" / "datalist.json")
+    assert look(panel) == "", "the chosen data take the place of the chain's"
 
 
 def test_a_training_outlives_the_scene_and_ends_with_the_panel(panel, chain, tmp_path, scene):
-    ui = panel.widget.ui
-    ui.chainPathLineEdit.currentPath = str(chain)
-    ui.outputPathLineEdit.currentPath = str(tmp_path / "run")
-    ui.applyButton.click()
+    _choose(panel, chain, tmp_path / "run")
+    panel.widget.ui.applyButton.click()
     scene.Clear(0)
     assert panel.widget.logic.isRunning
     panel.widget.cleanup()
     assert not panel.widget.logic.isRunning
 
 
-def _wait(done: Callable[[], bool], limit_s: float = 90.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not done():
-        slicer.app.processEvents()
-        time.sleep(0.02)
-        assert time.monotonic() < deadline, "it took too long"
+def test_a_chain_trained_again_elsewhere_fills_the_same_nodes(panel, chain, tmp_path, scene):
+    ui = panel.widget.ui
+    for name in ("one", "two"):
+        _choose(panel, chain, tmp_path / name)
+        train(panel)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == 1
+    assert scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
+    assert ui.resultLineEdit.text == str(tmp_path / "two" / "bundle")

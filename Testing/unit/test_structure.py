@@ -195,6 +195,7 @@ CONNECTS = {
 KEPT_WITHOUT_WIDGET = {
     "XTLSegment": {"edits", "lesion", "brainMethod"},
     "XTLClassify": {"finding", "evidence", "operatingPoint", "device"},
+    "XTLTransfer": {"chainPreset", "weights", "backbone", "conversion", "device"},  # lists that code fills
 }
 
 

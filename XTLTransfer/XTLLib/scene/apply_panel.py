@@ -9,22 +9,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import Cancelled
 from .background import BackgroundRun
 from .choices import BundleReader, describe_bundle
 from .packages import ensure_packages
-from .panel import PanelRun
+from .panel import PanelRun, Timer
 
 _SECTIONS = tuple(f"{name}CollapsibleButton" for name in ("inputs", "settings", "advanced", "outputs"))
-
-
-class Timer(Protocol):
-    """What is asked of a timer (qt.QTimer): it calls whom its owner connected it with."""
-
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,20 @@ Widgets are known by their properties only, so that no GUI library is needed her
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import Cancelled
 from ..progress import Progress, ProgressEvent
 
 MODIFIED = "ModifiedEvent"
 _LAST = -1.0  # priority of an observer: usual ones have 0
+
+
+class Timer(Protocol):
+    """What is asked of a timer (qt.QTimer): it calls whom its owner connected it with."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 class ParameterLink:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..training.logs import logs_changed_ns, read_logs
 from .change import check_output, one_change, output_node
 from .table import Column, fill_table
 
@@ -70,6 +72,31 @@ def training_table(
         chart_node.SetTitle(name)
         chart_node.SetXAxisTitle(x)
     return TrainingNodes(table_node, chart_node, series)
+
+
+def show_logs(
+    out: str | os.PathLike, scene: Any, table_node: Any, chart_node: Any, shown_ns: int = 0
+) -> tuple[TrainingNodes | None, int]:
+    """Bring the logs of a run's folder into the scene, where they have grown.
+
+    The loss of every stage is a curve of its own, beside the validation figures.
+
+    Parameters
+    ----------
+    shown_ns : what the last call gave.
+
+    Returns
+    -------
+    The nodes, None where there is nothing new, and when the logs were last written, for the next call.
+    """
+    changed = logs_changed_ns(out)
+    rows = read_logs(out) if changed != shown_ns else []
+    if not rows:
+        return None, changed
+    rows = [{(f"loss {row['stage']}" if key == "loss" else key): value for key, value in row.items()} for row in rows]
+    curves = {name for row in rows for name in row} - {"step", "stage", "learning_rate"}
+    nodes = training_table(rows, scene, x="step", curves=sorted(curves), table_node=table_node, chart_node=chart_node)
+    return nodes, changed
 
 
 def _column(name: str, values: list[Any]) -> Column:

@@ -1,0 +1,220 @@
+"""The part of the XTL Transfer panel for studies: plan, run in another process, table of the runs, results.
+
+Widgets are known by their properties only, so that no GUI library is needed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .button_run import ButtonRun
+from .change import one_change, output_node
+from .packages import ensure_packages
+from .panel import Timer
+from .plan_words import study_plan_text
+from .table import Column, fill_table
+from .window import Window
+
+_TITLE = "XTL Transfer"
+_REPORT = "report.html"
+
+
+class StudySection:
+    """Study file and folder; Plan, Run, Show results, Open report.
+
+    Parameters
+    ----------
+    ui : the panel's widgets by name. scene : vtkMRMLScene. window : what only the application can do.
+    timer : repeating; its owner calls :meth:`tick`.
+    """
+
+    def __init__(self, ui: Any, scene: Any, window: Window, timer: Timer) -> None:
+        from slicer.i18n import tr
+
+        self._ui, self._scene, self._window, self._timer, self._tr = ui, scene, window, timer, tr
+        bar, label, error = ui.studyProgressBar, ui.studyLabel, window.show_error
+        failed, sections = tr("The study was not planned."), {"studyPathLineEdit": ui.studyPathLineEdit}
+        self._plan = ButtonRun(
+            ui.studyPlanButton, bar, label, tr("Plan"), failed, error, self.update, {"run": ui.runStudyButton}
+        )
+        sections |= {"studyFolderLineEdit": ui.studyFolderLineEdit, "plan": ui.studyPlanButton}
+        failed = tr("The study was not finished.")
+        self._run = ButtonRun(ui.runStudyButton, bar, label, tr("Run"), failed, error, self.update, sections)
+        self._parameters: Any = None
+        self._board: Mapping[str, Any] | None = None
+        self._message = ""
+        self._chosen: tuple[str, str] = ("", "")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a study, or its plan, is under way."""
+        return self._run.is_running or self._plan.is_running
+
+    def attach(self, parameters: Any) -> None:
+        """Serve this parameter node."""
+        self._parameters = parameters
+
+    def release(self) -> None:
+        """Let go of the scene: it is being closed. A study goes on: it does not live in the scene."""
+        self._parameters = None
+        self._ui.studyTableView.setMRMLTableNode(None)
+
+    def close(self) -> None:
+        """The panel goes: end the processes; a study keeps its finished runs."""
+        self._plan.close()
+        self._run.close()
+
+    def update(self) -> None:
+        """Show what can be done with the chosen study."""
+        ui, parameters = self._ui, self._parameters
+        if parameters is None:
+            return
+        table = parameters.studyTable
+        if ui.studyTableView.mrmlTableNode() is not table:
+            ui.studyTableView.setMRMLTableNode(table)
+            ui.studyTableView.resizeColumnsToContents()
+        ui.studyTableView.visible = table is not None
+        folder = parameters.studyFolder
+        has_results = folder != Path() and (folder / "results.json").is_file()
+        ui.showStudyButton.enabled = has_results
+        ui.openReportButton.enabled = folder != Path() and (folder / _REPORT).is_file()
+        ui.showStudyChartButton.enabled = parameters.studyChart is not None
+        ui.studyProgressBar.visible = self.is_running
+        if self.is_running:
+            return
+        chosen = (str(parameters.study), str(folder))
+        if chosen != self._chosen:
+            self._chosen, self._message = chosen, ""
+        missing = self._missing()
+        ui.studyPlanButton.enabled = parameters.study != Path() and parameters.study.is_file()
+        ui.studyPlanButton.toolTip = (
+            self._tr("Number of runs, time, memory and what the design can show; seconds to minutes")
+            if ui.studyPlanButton.enabled
+            else self._tr("Choose a study file.")
+        )
+        is_begun = not missing and folder.is_dir() and any(folder.iterdir())
+        ui.runStudyButton.text = self._tr("Resume") if is_begun else self._tr("Run")
+        ui.runStudyButton.enabled = not missing
+        doing = self._tr("Do the runs that are not finished") if is_begun else self._tr("Do all runs, and report")
+        ui.runStudyButton.toolTip = missing or doing
+        ui.studyLabel.text = self._message or self._run.message or missing
+
+    def opened(self, is_collapsed: bool) -> None:
+        """The section was opened, or closed."""
+        self.update()
+
+    def plan(self) -> None:
+        """Find out what the study needs and can show; while that runs, cancel."""
+        if self._plan.is_running:
+            self._plan.cancel()
+            return
+        out = [] if self._parameters is None or self._parameters.studyFolder == Path() else ["--out", self._folder]
+        self._start(self._plan, ["--plan", *out], self._take_plan)
+
+    def run(self) -> None:
+        """Do the runs; while that goes on, cancel. What is finished is kept."""
+        if self._run.is_running:
+            self._run.cancel()
+            return
+        self._board = None
+        is_begun = self._parameters is not None and Path(self._folder).exists()
+        words = ["--out", self._folder, *(["--resume"] if is_begun else [])]
+        self._start(self._run, words, self._take_results)
+
+    def tick(self) -> None:
+        """Take in what the processes reported, and notice their ends."""
+        if self._run.is_running:
+            board = self._run.process.latest.get("board")
+            if board is not None and board is not self._board and self._parameters is not None:
+                self._board = board
+                self._show_board(board)
+        self._plan.tick()
+        self._run.tick()
+
+    def show_results(self) -> None:
+        """Put the results into the scene: tables and charts."""
+        if self._parameters is None:
+            return
+        from .study import add_study
+
+        try:
+            nodes = add_study(self._folder, self._scene)
+        except Exception as error:
+            self._window.show_error(self._tr("The results cannot be shown."), error)
+            return
+        parameters = self._parameters
+        modifying = parameters.StartModify()
+        parameters.studyTable = nodes.results
+        parameters.studyChart = next(iter(nodes.charts.values()), None)
+        parameters.EndModify(modifying)
+        self.update()
+
+    def show_chart(self) -> None:
+        """Show the chosen chart in a plot view."""
+        if self._parameters is not None and self._parameters.studyChart is not None:
+            self._window.show_chart(self._parameters.studyChart)
+
+    def open_report(self) -> None:
+        """Open the report in the user's browser."""
+        if self._parameters is not None:
+            self._window.open_file(Path(self._folder).absolute() / _REPORT)
+
+    @property
+    def _folder(self) -> str:
+        return str(self._parameters.studyFolder)
+
+    def _missing(self) -> str:
+        parameters = self._parameters
+        if parameters.study == Path():
+            return self._tr("Choose a study file.")
+        if not parameters.study.is_file():
+            return self._tr("{file} is not a file. Choose a study file.").format(file=parameters.study)
+        if parameters.studyFolder == Path():
+            return self._tr("Choose a folder for the study.")
+        return ""
+
+    def _start(self, button: ButtonRun, options: list[str], take: Any) -> None:
+        if self._parameters is None:
+            return
+        from ..training.result_process import ResultProcess
+
+        ensure_packages(_TITLE, training=True)
+        self._message = ""
+        command = ["study", str(self._parameters.study), "--device", self._parameters.device, *options]
+        if button.start(ResultProcess(command), take):
+            self._timer.start()
+
+    def _take_plan(self, found: Mapping[str, Any]) -> None:
+        self._message = study_plan_text(found["plan"])
+
+    def _take_results(self, found: Mapping[str, Any]) -> None:
+        failures = found["failures"]
+        self._message = self._tr("Study finished.")
+        if failures:
+            text = self._tr(
+                "Study finished; {count} runs failed, the first one: {error} Press Resume to try them again."
+            )
+            self._message = text.format(count=len(failures), error=failures[0]["error"])
+        self.show_results()
+
+    def _show_board(self, board: Mapping[str, Any]) -> None:
+        """The state of the runs as a table, a row an arm."""
+        arms = board["arms"]
+        means = [np.nan if arm["mean"] is None else arm["mean"] for arm in arms]
+        columns = [Column("arm", self._tr("Arm"), np.array([arm["arm"] for arm in arms]))]
+        for name, title in (("planned", "Planned"), ("finished", "Finished"), ("failed", "Failed")):
+            columns.append(Column(name, self._tr(title), np.array([arm[name] for arm in arms], dtype=np.int32)))
+        tip = self._tr("Mean over the finished runs so far: how it goes, not what the report will say")
+        columns.append(Column("mean", f"{board['metric']} so far", np.array(means, dtype=np.float64), "", tip))
+        own = self._parameters.studyTable
+        own = own if own is not None and own.GetAttribute("XTL.Study") == "state" else None
+        with one_change(self._scene):
+            node = output_node(own, "vtkMRMLTableNode", "Study state", self._scene)
+            node.SetAttribute("XTL.Study", "state")
+            fill_table(node, columns)
+        self._parameters.studyTable = node
+        self._ui.studyTableView.resizeColumnsToContents()
