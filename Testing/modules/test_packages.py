@@ -197,6 +197,18 @@ def test_what_pytorchutils_prints_is_read_too(environment, monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_the_window_says_what_is_downloaded_how_large_and_for_how_long(scene):
+    with packages._Progress("XTL Transfer") as window:
+        window.say("Installing torch")
+        window.note("Downloading torch-2.13.0+cpu-cp312-cp312-manylinux_2_28_x86_64.whl (191.8 MB)")
+        head, line, seconds = window._window.labelText.split("\n")
+        assert window._window.isVisible()
+    assert head == "Installing torch"
+    assert line == "Downloading torch-2.13.0+cpu-cp312-cp312-m... (191.8 MB)"
+    assert seconds == "0 s"
+    assert not window._window.isVisible()
+
+
 def test_half_an_installation_does_not_count(environment, messages):
     """pip writes the list of files last: without it, the package is put there anew, and only that package."""
     environment.incomplete = {"monai"}

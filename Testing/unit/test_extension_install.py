@@ -120,7 +120,7 @@ for path in sorted((flat / "XTLLib").rglob("*.py")):
     name = ".".join(path.relative_to(flat).with_suffix("").parts).removesuffix(".__init__")
     module = importlib.import_module(name)
     assert pathlib.Path(module.__file__) == path, module.__file__
-from XTLLib.scene.packages import REQUIREMENTS
+from XTLLib.scene.wanted_packages import REQUIREMENTS
 from XTLLib.bundle.catalogue import read_catalogue
 assert REQUIREMENTS == flat / "Resources" / "XTLRequirements.txt" and REQUIREMENTS.is_file()
 assert read_catalogue() is not None  # reads Resources/Models.json

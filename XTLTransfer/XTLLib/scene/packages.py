@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import re
 import shutil
 import sys
 import time
@@ -238,7 +239,7 @@ class _Progress:
         if line.strip():
             self.log.append(line.rstrip())
             if line.startswith(("Collecting", "Downloading", "  Downloading", "Installing", "Using")):
-                self._line = line.strip()[:70]
+                self._line = re.sub(r"(\S{30})\S{3,}", r"\1...", line.strip())[:80]  # names of files are long
         self.tick()
 
     def tick(self) -> None:

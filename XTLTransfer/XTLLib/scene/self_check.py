@@ -99,8 +99,7 @@ def make_report(found: list[dict[str, Any]]) -> SelfCheckReport:
         "Computation (a tiny network with a known answer):",
         *([_device_line(fact) for fact in devices] or ["  none: torch cannot be imported"]),
         *_resources(),
-        "Last error in this session:",
-        *([f"  {line}" for line in _last_failure()] or ["  none"]),
+        *_last_error(),
     ]
     return SelfCheckReport(without_names("\n".join(lines)) + "\n", works)
 
@@ -168,7 +167,9 @@ def _resources() -> list[str]:
     ]
 
 
-def _last_failure() -> tuple[str, ...]:
+def _last_error() -> list[str]:
     from .error_display import last_failure
 
-    return last_failure()
+    if getattr(sys.modules.get("slicer"), "app", None) is None:  # a command that failed said why itself
+        return []
+    return ["Last error in this session:", *([f"  {line}" for line in last_failure()] or ["  none"])]
