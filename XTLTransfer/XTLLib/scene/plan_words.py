@@ -67,7 +67,8 @@ def study_plan_text(plan: Mapping[str, Any]) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table as rich text, without colours of its own."""
     cells = "".join(f'<th align="left">{escape(text)}</th>' for text in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
+    lines = [[escape(first), *(escape(text).replace(" ", "&nbsp;") for text in rest)] for first, *rest in rows]
+    body = "".join("<tr>" + "".join(f"<td>{text}</td>" for text in line) + "</tr>" for line in lines)
     return f'<table cellpadding="3" cellspacing="0" border="0"><tr>{cells}</tr>{body}</table>'
 
 
