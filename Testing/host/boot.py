@@ -47,9 +47,11 @@ def start() -> None:
 
     from . import ctk_widgets, mrml_widgets, packaging_stand_in, parameter_node, scripted_module, ui_loader
     from .application import Application, Modules
+    from .dialogs import QDesktopServices, QFileDialog
     from .pythonqt import QtModule, as_class
 
-    sys.modules["qt"] = QtModule("qt", {"QUiLoader": ui_loader.QUiLoader})
+    dialogs = {"QFileDialog": QFileDialog, "QDesktopServices": QDesktopServices}
+    sys.modules["qt"] = QtModule("qt", {"QUiLoader": ui_loader.QUiLoader, **dialogs})
     sys.modules["ctk"] = QtModule(
         "ctk", {**ctk_widgets.WIDGETS, "ctkMessageBox": ctk_widgets.ctkMessageBox}, with_pyside=False
     )
