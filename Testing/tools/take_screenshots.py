@@ -106,13 +106,15 @@ def main() -> None:
     """Take the pictures of the panels, or of the tutorials."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("demo", type=Path, nargs="?", default=PROJECT / "build" / "demo", help="what make demo left")
-    parser.add_argument("--tutorials", action="store_true")
+    parser.add_argument(
+        "--tutorials", nargs="?", const="", metavar="NAME", help="of segment, classify, transfer, or all"
+    )
     arguments = parser.parse_args()
     os.chdir(arguments.demo)  # so that the panels show short paths
-    if arguments.tutorials:
+    if arguments.tutorials is not None:
         from tutorial_pictures import make_tutorial_pictures
 
-        make_tutorial_pictures(Path(), SCREENSHOTS)
+        make_tutorial_pictures(Path(), SCREENSHOTS, arguments.tutorials)
         return
     segment(Path("data/brain"))
     classify(Path("data/prostate"))

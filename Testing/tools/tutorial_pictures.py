@@ -19,17 +19,23 @@ _QUALITY = 82
 _GAP = 4  # pixels between views
 _ZOOM = 0.45  # of the whole image's width
 _COLOURS = 48
+_FILM_EPOCHS, _STEPS = 2, 60  # of 10 and 150: the tutorial is to take ten minutes
 _EDGE = 8  # pixels around what is cut out
 _SECTIONS = "CollapsibleButton"
 
 
-def make_tutorial_pictures(demo: Path, out: Path) -> None:
-    """Walk through the three tutorials with what ``make demo`` left in ``demo``; pictures go to ``out``."""
+def make_tutorial_pictures(demo: Path, out: Path, only: str = "") -> None:
+    """Walk through the three tutorials with what ``make demo`` left in ``demo``; pictures go to ``out``.
+
+    ``only`` names one of them: "segment", "classify" or "transfer".
+    """
     from XTLLib.scene.offscreen_views import draw_off_screen
 
     draw_off_screen()
     boot.start()
     for steps in (segment, classify, transfer):
+        if only not in ("", steps.__name__):
+            continue
         print(f"--- {steps.__name__}")
         steps(demo, out)
 
@@ -88,7 +94,39 @@ def classify(demo: Path, out: Path) -> None:
 
 
 def transfer(demo: Path, out: Path) -> None:
-    """To be written when the panel is."""
+    """XTL Transfer with the demonstration's chain, on a smaller budget: look, plan, train."""
+    import shutil
+
+    import slicer
+
+    run = demo / "new-run"
+    shutil.rmtree(run, ignore_errors=True)
+    slicer.mrmlScene.Clear()
+    panel = boot.open_panel("XTLTransfer")
+    ui, own = panel.widget.ui, panel.widget._panel
+    ui.chainPathLineEdit.currentPath = str(demo / "chains" / "xtl-ms.yaml")
+    ui.outputPathLineEdit.currentPath = str(run)
+    ui.advancedCollapsibleButton.collapsed = False
+    _settle(lambda: not own.is_waiting)
+    ui.useChainSettingsCheckBox.checked = False
+    ui.sourceBudgetSpinBox.value, ui.targetBudgetSpinBox.value = _FILM_EPOCHS, _STEPS
+    _settle(lambda: not own.is_waiting)
+    _keep(panel, out / "tutorial-transfer-inputs.png", ["inputs", "advanced"])
+    ui.planButton.click()
+    _settle(lambda: ui.planButton.text == "Plan", 3.0)
+    print("plan:", ui.planLabel.text)
+    ui.advancedCollapsibleButton.collapsed = True
+    _settle()
+    _keep(panel, out / "tutorial-transfer-plan.png", ["outputs"], ui.planLabel)
+    ui.applyButton.click()
+    _settle(lambda: not own.is_running)
+    print("after Apply:", ui.statusLabel.text)
+    _keep(panel, out / "tutorial-transfer-result.png", ["results"])
+    table = panel.widget.logic.getParameterNode().trainingLog
+    for row in (0, table.GetNumberOfRows() - 1):
+        print([f"{table.GetColumnName(n)} {table.GetCellText(row, n)}" for n in range(table.GetNumberOfColumns())])
+    panel.close()
+    shutil.rmtree(run)
 
 
 def _load(name: str) -> Any:
@@ -139,8 +177,8 @@ def _millilitres(mask: Any, node: Any) -> float:
     return float(mask.sum()) * spacing[0] * spacing[1] * spacing[2] / 1000
 
 
-def _keep(panel: boot.Panel, path: Path, sections: Sequence[str]) -> None:
-    """The picture of some sections of a panel that stand together, two pixels a point."""
+def _keep(panel: boot.Panel, path: Path, sections: Sequence[str], last: Any = None) -> None:
+    """The picture of sections of a panel, and what stands between them and ``last``, two pixels a point."""
     from PIL import Image
     from PySide6 import QtCore, QtWidgets
 
@@ -150,8 +188,8 @@ def _keep(panel: boot.Panel, path: Path, sections: Sequence[str]) -> None:
     host = panel.parent._qobject
     panel.grab(path, scale=2)
     boxes = []
-    for name in sections:
-        widget = getattr(panel.widget.ui, f"{name}{_SECTIONS}")._qobject
+    widgets = [getattr(panel.widget.ui, f"{name}{_SECTIONS}") for name in sections]
+    for widget in (each._qobject for each in [*widgets, *([last] if last is not None else [])]):
         corner = widget.mapTo(host, QtCore.QPoint(0, 0))
         boxes.append((corner.y(), corner.y() + widget.height()))
     top, bottom = min(box[0] for box in boxes), max(box[1] for box in boxes)
