@@ -1,7 +1,7 @@
 """Images to try the modules with: phantoms made on the spot, and one public case, in Slicer's Sample Data module.
 
 The phantoms need no network: a tutorial works offline. They are drawn by data.phantoms from a seed, so that there is
-no file to download and no checksum to compare; the test keeps a checksum of them instead.
+no file to download and no checksum to compare.
 
 Of public images, only a case whose address and SHA-256 are stated by its publisher is offered: ProstateX-0000 (T2W
 and ADC) as the extension MONAI Auto3DSeg publishes it (read in MONAIAuto3DSeg.py of 2025-12-09; Slicer refuses a file
