@@ -67,6 +67,18 @@ _ALL = (
         "<= 1.5 s warm, <= 3.5 s cold",
     ),
     Benchmark(
+        "panel-slots",
+        "panel_slots",
+        "how long each action in a panel keeps the interface waiting, and the set-up of each panel",
+        "<= 0.1 s an action, <= 0.5 s a set-up",
+    ),
+    Benchmark(
+        "web-page",
+        "web_page",
+        "xtl view in a real browser: first view, a slice step, a threshold change, by a volume of 181x217x181",
+        "<= 3 s, <= 0.15 s (median), <= 0.5 s on 2 cores",
+    ),
+    Benchmark(
         "study-overhead",
         "study_overhead",
         "a study of 60 short runs: wall time x processes beside the sum of its trainings",
