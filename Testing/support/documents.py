@@ -10,7 +10,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENTS = tuple(sorted([*PROJECT.glob("*.md"), *PROJECT.glob("Resources/**/*.md")]))
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|<img [^>]*src=\"([^\"]+)\"")
 _COMMENT = re.compile(r"\s#\s.*$")
 
 
@@ -32,7 +32,8 @@ def blocks(path: Path, language: str | None = None) -> list[Block]:
 
 def links(path: Path) -> list[str]:
     """The targets of links and pictures outside of fenced blocks."""
-    return _LINK.findall(_FENCE.sub("", path.read_text(encoding="utf-8")))
+    found = _LINK.finditer(_FENCE.sub("", path.read_text(encoding="utf-8")))
+    return [match[1] or match[2] for match in found]
 
 
 def commands(text: str) -> list[list[str]]:

@@ -15,6 +15,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -51,6 +52,7 @@ def transfer() -> None:
     panel = boot.open_panel("XTLTransfer")
     panel.widget.ui.chainPathLineEdit.currentPath = "chains/xtl-ms.yaml"
     panel.widget.ui.outputPathLineEdit.currentPath = "new-run"
+    _wait(lambda: not panel.widget._panel.is_waiting)  # until it has looked at the chain and its data
     _keep(panel)
 
 
@@ -76,15 +78,19 @@ def _last_case(cohort: Path):
     return case if not findings else type(case)(case.patient, case.channels, case.reference, None, findings)
 
 
-def _apply_and_keep(panel: boot.Panel) -> None:
+def _wait(done: Callable[[], bool]) -> None:
     import slicer
 
+    while not done():
+        slicer.app.processEvents()
+        time.sleep(0.02)
+
+
+def _apply_and_keep(panel: boot.Panel) -> None:
     ui = panel.widget.ui
     assert ui.applyButton.enabled, ui.statusLabel.text
     ui.applyButton.click()
-    while ui.progressBar.visible:  # some panels go on working after the click
-        slicer.app.processEvents()
-        time.sleep(0.02)
+    _wait(lambda: not ui.progressBar.visible)  # the panels go on working after the click
     ui.outputsCollapsibleButton.collapsed = False
     _keep(panel)
 
