@@ -15,6 +15,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 LIBRARY = PROJECT / "XTLTransfer" / "XTLLib"
 MODULES = ("XTLTransfer", "XTLSegment", "XTLClassify")
 PANELS = {name: PROJECT / name / "Resources" / "UI" / f"{name}.ui" for name in MODULES}
+# Parts that several panels load below their own.
+PARTS = {path.stem: path for path in sorted(PROJECT.glob("XTL*/Resources/UI/*.ui")) if path.stem not in MODULES}
+FILES = [*MODULES, *PARTS]
+SHARED = PROJECT / "XTLTransfer" / "Resources" / "UI" / "XTLAbout.ui"  # stands at the end of each panel
 OPERABLE = {"QPushButton", "QToolButton", "QCheckBox", "QRadioButton", "QComboBox", "QSpinBox", "QDoubleSpinBox"}
 OPERABLE |= {"QLineEdit", "QSlider", "QListWidget", "QTreeWidget", "QPlainTextEdit", "ctkSliderWidget"}
 OPERABLE |= {"ctkPathLineEdit", "ctkCheckableComboBox", "qMRMLNodeComboBox", "qMRMLTableView", "QTableView"}
@@ -24,7 +28,7 @@ TAKES_UI = re.compile(r"(self\.)?_?ui")
 
 @cache
 def root_of(module: str) -> ElementTree.Element:
-    return ElementTree.parse(PANELS[module]).getroot()
+    return ElementTree.parse((PANELS | PARTS)[module]).getroot()
 
 
 def property_of(widget: ElementTree.Element, name: str) -> str:
@@ -50,9 +54,9 @@ def code_of(module: str) -> dict[Path, ast.Module]:
     return trees
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", FILES)
 def test_names_are_unique_and_nothing_is_hidden_from_translators(module):
-    text = PANELS[module].read_bytes().decode("utf-8")
+    text = (PANELS | PARTS)[module].read_bytes().decode("utf-8")
     names = Counter(widget.get("name") for widget in root_of(module).iter("widget"))
     assert [name for name, count in names.items() if count > 1] == []
     assert "\t" not in text
@@ -66,7 +70,7 @@ def test_names_are_unique_and_nothing_is_hidden_from_translators(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_every_widget_that_the_code_names_is_in_the_panel(module):
     """``ui.X``, and names that are put together: ``getattr(ui, f"{name}Button")`` for each name in reach."""
-    names = {widget.get("name") for widget in root_of(module).iter("widget")}
+    names = {widget.get("name") for file in (module, *PARTS) for widget in root_of(file).iter("widget")}
     missing = []
     for path, tree in code_of(module).items():
         for node in ast.walk(tree):
@@ -87,7 +91,7 @@ def test_every_widget_that_the_code_names_is_in_the_panel(module):
 def test_no_button_is_left_unconnected(module):
     """A button that nothing names does nothing."""
     code = "".join(ast.unparse(tree) for tree in code_of(module).values())
-    for widget in root_of(module).iter("widget"):
+    for widget in [widget for file in (module, *PARTS) for widget in root_of(file).iter("widget")]:
         name = widget.get("name")
         if widget.get("class") in ("QPushButton", "QToolButton"):
             stem = name.removesuffix("Button")
@@ -103,7 +107,7 @@ def test_every_widget_that_can_be_operated_has_a_tool_tip(module):
     assert [name for name in bare if f"{name}.toolTip = " not in code] == []
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", FILES)
 def test_every_field_has_a_label_that_points_to_it(module):
     """A screen reader reads the label of the buddy, or the accessible name; see Testing/tools/link_labels.py."""
     root = root_of(module)
@@ -116,7 +120,7 @@ def test_every_field_has_a_label_that_points_to_it(module):
     assert nameless == []
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", FILES)
 def test_tab_stops_name_widgets_of_the_panel(module):
     names = {widget.get("name") for widget in root_of(module).iter("widget")}
     stops = [stop.text for stop in root_of(module).iter("tabstop")]
