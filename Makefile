@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' Testing/constraints.txt)
+# make demo VIEW=--no-view leaves the browser alone
+VIEW   ?=
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint Testing/constraints.txt
 READY  := $(VENV)/.ready-user
@@ -10,14 +12,14 @@ TESTED := $(VENV)/.ready-test
 .PHONY: help demo test lint bench clean
 
 help:
-	@echo "make demo   the whole chain on generated phantoms; ends in build/demo/scene.mrb"
+	@echo "make demo   the whole chain on generated phantoms; shows build/demo/scene.mrb in the browser (VIEW=--no-view: does not)"
 	@echo "make test   installs what the tests need and runs them"
 	@echo "make lint   ruff over code and tests"
 	@echo "make bench  the benchmarks of Testing/benchmarks beside their peers; leaves build/benchmarks.json"
 	@echo "make clean  removes .venv and build"
 
 demo: $(READY)
-	$(BIN)/xtl demo --out build/demo
+	$(BIN)/xtl demo --out build/demo $(VIEW)
 
 test: $(TESTED)
 	$(BIN)/ruff check XTLTransfer XTLSegment XTLClassify Testing
@@ -45,9 +47,9 @@ $(VENV)/.ready-torch: Testing/constraints.txt
 
 $(READY): $(VENV)/.ready-torch pyproject.toml
 	@echo "Installing XTL and what it needs ..."
-	$(PIP) --editable ".[scene]"
+	$(PIP) --editable ".[scene,web]"
 	@touch $@
 
 $(TESTED): $(READY)
-	$(PIP) --editable ".[scene,test]"
+	$(PIP) --editable ".[scene,web,test]"
 	@touch $@

@@ -21,6 +21,7 @@ from .cli_compare import add_compare_arguments, compare
 from .cli_models import add_models_actions
 from .cli_segment import add_segment_arguments, segment
 from .cli_study import add_study_options, run_study_command
+from .cli_view import add_view_arguments, show_at_the_end, view
 from .errors import Cancelled, InputError, XTLError
 from .failures import explain
 from .progress import Progress, TerminalSink, json_lines_sink
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         help="ImageNet state dict for the backbone (torchvision key names); without it both arms start at random",
     )
+    demo.add_argument("--no-view", action="store_true", help="do not show the scene in the browser at the end")
 
     data = _add(commands, "data", _data, "read a public layout into a MONAI Decathlon datalist")
     data.add_argument("layout", choices=LAYOUTS)
@@ -119,6 +121,8 @@ def build_parser() -> argparse.ArgumentParser:
     models = _add(commands, "models", None, "the model library")  # each of its actions has its command
     add_models_actions(models, _progress, lambda arguments, words: print(words, file=_notes(arguments)))
 
+    add_view_arguments(_add(commands, "view", view, "show a scene file as a web page, on this machine alone"))
+
     bench = _add(commands, "bench", _bench, "the benchmarks of Testing/benchmarks, beside their peers")
     bench.add_argument("names", nargs="*", metavar="NAME", help="default: all; --list names them")
     bench.add_argument("--quick", action="store_true", help="small sizes, few rounds: a smoke test, not a figure")
@@ -150,6 +154,8 @@ def _demo(arguments: argparse.Namespace) -> None:
     with _progress(arguments) as progress:
         result = run_demo(arguments.out, progress=progress, device=arguments.device, weights=arguments.weights)
     print(result.table_text)
+    if not arguments.no_view:
+        show_at_the_end(result.scene)
 
 
 def _data(arguments: argparse.Namespace) -> None:

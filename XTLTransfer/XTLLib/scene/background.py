@@ -150,7 +150,7 @@ class BackgroundRun:
 
 def scene_notes(volumes_gone: list[str], outputs_gone: int) -> tuple[str, ...]:
     """Sentences for the user about nodes that were removed while the work ran."""
-    from slicer.i18n import tr as _
+    from .words import tr as _
 
     notes = []
     if volumes_gone:

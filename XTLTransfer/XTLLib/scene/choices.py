@@ -94,7 +94,7 @@ def missing_choice(bundle: Any, volumes: Mapping[str, Any]) -> str:
     bundle : the chosen bundle or None.
     volumes : channel -> the volume node chosen for it or None, for every input that the panel has.
     """
-    from slicer.i18n import tr as _
+    from .words import tr as _
 
     if bundle is None:
         return _("Choose a bundle: the folder of a trained model.")
@@ -123,7 +123,7 @@ def optional_channels(bundle: Any) -> tuple[str, ...]:
 
 def describe_bundle(bundle: Any) -> str:
     """One line about a bundle for its panel; "" for None."""
-    from slicer.i18n import tr as _
+    from .words import tr as _
 
     if bundle is None:
         return ""

@@ -60,7 +60,7 @@ class Session:
 
     def close(self) -> None:
         """Empty the scene and part it from the logics, so that memory is given back."""
-        with _silent_vtk():  # logics complain when they lose their scene
+        with silent_vtk():  # logics complain when they lose their scene
             self.scene.Clear(1)
             for logic in self.module_logics.values():
                 logic.SetMRMLScene(None)
@@ -137,7 +137,7 @@ def open_session() -> Session:
     application.SetSliceLogics(vtk.vtkCollection())
     application.SetViewLogics(vtk.vtkCollection())
     session = Session(scene, application)
-    with _silent_vtk():  # slicer-core ships no terminology files, and their absence is reported at length
+    with silent_vtk():  # slicer-core ships no terminology files, and their absence is reported at length
         for name, class_name in _MODULE_LOGICS.items():
             if not hasattr(slicer, class_name):
                 continue
@@ -152,7 +152,8 @@ def open_session() -> Session:
 
 
 @contextmanager
-def _silent_vtk() -> Iterator[None]:
+def silent_vtk() -> Iterator[None]:
+    """Keep VTK's warnings to itself for what is known to warn without need."""
     import vtk
 
     shown = vtk.vtkObject.GetGlobalWarningDisplay()

@@ -1,0 +1,120 @@
+"""``xtl view``: serves the page of a scene until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import sys
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+
+from ..errors import InputError, MissingPackageError
+from .offscreen_views import draw_off_screen
+from .open_scene import open_scene
+from .viewed_scene import ViewedScene
+from .web_guard import Guard, check_host
+from .web_page import Page
+
+LOOPBACK = "127.0.0.1"
+_EXTRA = 'pip install "xtl-transfer[scene,web]"'
+
+
+def serve_scene(
+    path: str | os.PathLike,
+    *,
+    port: int = 0,
+    host: str = LOOPBACK,
+    token: str | None = None,
+    bundle: str | os.PathLike | None = None,
+    open_browser: bool = True,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Show a scene file in the browser; returns when the process is interrupted.
+
+    Parameters
+    ----------
+    path : an MRB file of ``xtl demo``, ``xtl segment``, ``xtl classify`` or Slicer. It is never written to.
+    port : 0 takes a free one. host : the address to listen at; others than this machine's own need a ``token``.
+    bundle : of the Run button; None: the one that the result names, beside the scene or in the model library.
+    say : is given the page's address, once it can be opened.
+
+    Raises
+    ------
+    InputError : no such scene, a port or an address that cannot be used, a host without a token.
+    MissingPackageError : trame or slicer-core is not installed.
+    """
+    check_host(host, token)
+    _require_packages()
+    draw_off_screen()
+    with open_scene(path) as session:
+        viewed = ViewedScene(session, Path(path).absolute().parent, bundle)
+        try:
+            asyncio.run(_serve(viewed, Path(path).name, host, port, token, open_browser, say))
+        except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl+C, or a polite request to end
+            pass
+        finally:
+            viewed.close()
+
+
+async def _serve(
+    viewed: ViewedScene, name: str, host: str, port: int, token: str | None, open_browser: bool, say: Callable
+) -> None:
+    from trame.app import get_server
+
+    server = get_server("xtl-view", client_type="vue3")
+    page = Page(server, viewed, name)
+
+    def ready(**_: object) -> None:
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{server.port}/"
+        if token is not None:
+            address += f"?token={token}"
+        say(f"{name} is shown at {address} (Ctrl+C ends)")
+        if open_browser:
+            webbrowser.open(address)
+
+    server.controller.on_server_bind.add(lambda wslink: wslink.app.middlewares.append(Guard(token).middleware()))
+    server.controller.on_server_ready.add(ready)
+    with suppress(NotImplementedError):  # Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    page.start()
+    try:
+        with _quiet_start():
+            running = server.start(
+                port=port, host=host, exec_mode="coroutine", open_browser=False, show_connection_info=False,
+                disable_logging=True, timeout=0, thread=True, backend="aiohttp",
+            )  # fmt: skip
+        await running
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise InputError(f"the port {port} of {host} is taken", "Choose another --port, or leave it out") from error
+        reason = error.strerror or str(error)
+        raise InputError(f"the page cannot be served at {host}, port {port} ({reason})", "Choose others") from error
+    finally:
+        page.stop()
+
+
+def _require_packages() -> None:
+    try:
+        for name in ("trame.app", "trame.ui.html", "trame.widgets.client", "aiohttp"):
+            import_module(name)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"the web page needs the package trame, which cannot be imported ({error})", f"Install it with: {_EXTRA}"
+        ) from error
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """trame reads the command line, which is ours, and its network layer announces itself on the standard output."""
+    before, sys.argv = sys.argv, sys.argv[:1]
+    os.environ["WSLINK_READY_MSG"] = ""
+    try:
+        yield
+    finally:
+        sys.argv = before
