@@ -289,8 +289,12 @@ def _outside_of(volume_node: Any) -> Any:
     largest = vtk.vtkPolyDataConnectivityFilter()
     largest.SetInputConnection(surface.GetOutputPort())
     largest.SetExtractionModeToLargestRegion()
+    facing = vtk.vtkReverseSense()
+    facing.SetInputConnection(largest.GetOutputPort())
+    facing.SetReverseCells(bool(np.linalg.det(affine[:3, :3]) < 0))  # a mirrored grid turns the outside in
+    facing.ReverseNormalsOff()  # the matrix turns them
     mapper = vtk.vtkPolyDataMapper()
-    mapper.SetInputConnection(largest.GetOutputPort())
+    mapper.SetInputConnection(facing.GetOutputPort())
     mapper.ScalarVisibilityOff()
     actor = vtk.vtkActor()
     actor.SetMapper(mapper)
