@@ -133,7 +133,7 @@ def test_a_plan_is_made_beside_the_window(panel, chain, tmp_path):
     assert ui.planButton.text == "Cancel"
     assert not ui.applyButton.enabled
     wait(lambda: ui.planButton.text == "Plan")
-    assert "1.9 M" in ui.planLabel.text
+    assert "1.9&nbsp;M" in ui.planLabel.text
     assert "MiB at the peak" in ui.planLabel.text
     assert not list(tmp_path.iterdir())
     ui.seedSpinBox.value = 3

@@ -96,7 +96,7 @@ def test_the_self_tests_are_registered(tmp_path):
     done = configure(PROJECT, tmp_path / "build")
     assert done.returncode == 0, done.stderr
     listed = "".join(path.read_text() for path in (tmp_path / "build").rglob("CTestTestfile.cmake"))
-    names = set(re.findall(r"add_test\((?:\[=*\[)?(\w+)", listed))
+    names = set(re.findall(r'add_test\((?:\[=*\[|")?(\w+)', listed))
     assert names == {f"py_{module}" for module in MODULES} | {
         f"py_nomainwindow_qSlicer{module}ModuleGenericTest" for module in MODULES
     }

@@ -66,7 +66,7 @@ def test_no_guess_among_several_and_none_of_a_result_or_a_label_map(scene):
 
 
 def test_what_is_missing():
-    bundle = SimpleNamespace(channels=("FLAIR", "T1"), preparation=None)
+    bundle = SimpleNamespace(channels=("FLAIR", "T1"), preparation=None, patch_spec=None)
     flair, t1 = object(), object()
     assert "bundle" in missing_choice(None, {})
     assert "DWI" in missing_choice(SimpleNamespace(channels=("DWI",)), {"FLAIR": flair})

@@ -70,9 +70,14 @@ class ExchangeFolder:
         return np.memmap(self.path / name, np.dtype(reference["dtype"]), "r", shape=tuple(reference["shape"]))
 
     def take(self, reference: Mapping[str, Any]) -> np.ndarray:
-        """The array of a reference, copied; its file is removed."""
+        """The array of a reference, the caller's own to keep and to change; its file is removed."""
         path = self.path / Path(reference["file"]).name
-        array = np.fromfile(path, np.dtype(reference["dtype"])).reshape(reference["shape"])
+        kind, shape = np.dtype(reference["dtype"]), tuple(reference["shape"])
+        if os.name == "posix" and 0 not in shape:
+            # What is mapped outlives its file here, and copying a large map would stop the window for a moment.
+            array = np.memmap(path, kind, "c", shape=shape).view(np.ndarray)
+        else:
+            array = np.fromfile(path, kind).reshape(shape)
         path.unlink()
         return array
 
