@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..errors import InputError, XTLError
+from ..errors import InputError
 from ..files import atomic_file
 from .coded_terms import ALTERED_STRUCTURE, BRAIN, LESION, PROSTATE, Code
 from .dicom_source import (
@@ -21,6 +21,7 @@ from .dicom_source import (
     quiet_highdicom,
     slices_with_label,
     source_header,
+    written_beside,
 )
 from .results import RESEARCH_NOTE, ClassificationResult, SegmentationResult
 
@@ -97,7 +98,7 @@ def write_dicom_seg(
             )
             for number, name in enumerate(names, start=1)
         ]
-        try:
+        with written_beside(series, "a DICOM segmentation"):
             segmentation = hd.seg.Segmentation(
                 source_images=sources,
                 pixel_array=mask.astype(np.uint16 if len(names) > 255 else np.uint8),
@@ -117,13 +118,6 @@ def write_dicom_seg(
             )
             with atomic_file(path) as draft:
                 segmentation.save_as(draft)
-        except XTLError:
-            raise
-        except Exception as error:  # what it says may quote the header: only its kind is told
-            raise InputError(
-                f"the series in {series} cannot carry a DICOM segmentation ({type(error).__name__})",
-                "Export the series again from the archive",
-            ) from None
     return path
 
 

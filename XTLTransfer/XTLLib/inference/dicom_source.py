@@ -19,7 +19,7 @@ from ..data.dicom import Slice, series_slices
 from ..data.geometry import LPS_TO_RAS, Grid
 from ..data.quiet_dicom import quiet_pydicom
 from ..data.volume import Volume
-from ..errors import InputError, MissingPackageError
+from ..errors import InputError, MissingPackageError, XTLError
 from .coded_terms import Code
 from .results import ClassificationResult, SegmentationResult
 
@@ -49,6 +49,23 @@ def dicom_series_of(result: SegmentationResult | ClassificationResult) -> str | 
     """
     name = result.case.channels[result.case.reference].name
     return name if _folder_and_number(name)[0].is_dir() else None
+
+
+@contextmanager
+def written_beside(series: str, what: str) -> Iterator[None]:
+    """Turns what a library says of a source that cannot carry an object into an InputError.
+
+    Its words may quote the header: only their kind is told. ``what`` : the object, with its article.
+    """
+    try:
+        yield
+    except XTLError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the series in {series} cannot carry {what} ({type(error).__name__})",
+            "Export the series again from the archive",
+        ) from None
 
 
 def slices_with_label(series: str, label: Volume) -> tuple[list[Slice], np.ndarray]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import __version__
 from ..data.geometry import LPS_TO_RAS
-from ..errors import InputError, XTLError
+from ..errors import InputError
 from ..files import atomic_file
 from .coded_terms import ALTERED_STRUCTURE, LESION, PROSTATE_SITES, Code
 from .dicom_source import (
@@ -26,6 +26,7 @@ from .dicom_source import (
     quiet_highdicom,
     slices_with_label,
     source_header,
+    written_beside,
 )
 from .results import RESEARCH_NOTE, ClassificationResult, RatedFinding
 
@@ -79,17 +80,10 @@ def write_dicom_sr(
     path = Path(path)
     with quiet_highdicom():
         sources = [source_header(one, keep_identity) for one in slices]
-        try:
+        with written_beside(series, "a DICOM report"):
             report = _report(hd, result, sources)
             with atomic_file(path) as draft:
                 report.save_as(draft)
-        except XTLError:
-            raise
-        except Exception as error:  # what it says may quote the header: only its kind is told
-            raise InputError(
-                f"the series in {series} cannot carry a DICOM report ({type(error).__name__})",
-                "Export the series again from the archive",
-            ) from None
     return path
 
 
