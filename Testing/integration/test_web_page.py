@@ -156,6 +156,18 @@ def test_nothing_is_cut_off_and_the_style_follows_the_system(address, browser, s
     opened.close()
 
 
+@NEEDS_BROWSER
+def test_views_are_drawn_in_their_new_size_though_the_client_awaits_an_answer(page):
+    def sharpness(name: str) -> str:
+        return f"document.querySelector('[data-view={name}] img').naturalWidth"
+
+    before = {name: page.evaluate(sharpness(name)) for name in (*VIEWS, "Surfaces")}
+    page.evaluate("trame.state.client = {...trame.client, isBusy: () => true}")  # it sends no changed state then
+    page.set_viewport_size({"width": 1480, "height": 860})
+    for name, width in before.items():
+        page.wait_for_function(f"{sharpness(name)} === {width + 100}")
+
+
 # --- done ---------------------------------------------------------------------------------------------
 
 

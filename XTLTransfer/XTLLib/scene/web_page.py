@@ -54,28 +54,29 @@ class Page:
         self._wanted: tuple[float, float] | None = None
         self._surfaces_at: float | None = None  # when they are to be made
         self._pressed: dict[str, tuple[float, float, float, float]] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}  # of the pictures, in pixels; none before a browser has said it
         self._is_running = False
-        self._tasks: list[asyncio.Task] = []
         self._fill_state(title)
         self._build()
         for call in (
-            self.press, self.drag, self.release, self.wheel, self.step, self.slide, self.zoom, self.turn,
-            self.settings, self.choose_result, self.choose_row, self.reset, self.run, self.cancel,
+            self.resize, self.press, self.drag, self.release, self.wheel, self.step, self.slide, self.zoom,
+            self.turn, self.settings, self.choose_result, self.choose_row, self.reset, self.run, self.cancel,
         ):  # fmt: skip
             server.trigger(call.__name__)(self._guarded(call))
-        for name in (*VIEWS, SURFACES):
-            self._state.change(f"size_{name}")(lambda name=name, **_: self._draw(name))
 
-    def start(self) -> None:
-        """Begin to draw; called on the server's event loop."""
-        self._tasks = [asyncio.ensure_future(self._keep_drawing()), asyncio.ensure_future(self._follow_worker())]
-
-    def stop(self) -> None:
-        """Draw no more."""
-        for task in self._tasks:
-            task.cancel()
+    async def keep_showing(self) -> None:
+        """Draw what changes and follow the model, until cancelled; runs on the server's event loop."""
+        await asyncio.gather(self._keep_drawing(), self._follow_worker())
 
     # --- what a browser says ------------------------------------------------------------------------
+
+    def resize(self, name: str, width: float, height: float, pixel_ratio: float) -> None:
+        """A view takes so many CSS pixels, of so many pixels each."""
+        if name in (*VIEWS, SURFACES):
+            ratio = min(pixel_ratio or 1, _MOST_PIXEL_RATIO)
+            width, height = (min(max(round(side * ratio), 16), _LARGEST_PIXELS) for side in (width, height))
+            self._sizes[name] = (width, height)
+            self._draw(name)
 
     def press(self, name: str, x: float, y: float) -> None:
         """A button went down at these shares of a view's width and height."""
@@ -176,7 +177,8 @@ class Page:
         state.update({"title": title, "note": f"{RESEARCH_NOTE}.", "style": "system", "status": "", "is_failed": False})
         state.update({"limits": [LOWEST_THRESHOLD, _SLIDER_MINIMUM_MM3], "fraction": 0.0, "is_running": False})
         state.update({f"image_{name}": "" for name in (*VIEWS, SURFACES)})
-        state.update({f"size_{name}": None for name in (*VIEWS, SURFACES)})
+        # A browser says sizes by a trigger: trame's client may leave a changed state unsent while it awaits an answer.
+        state.client_only(*(f"size_{name}" for name in (*VIEWS, SURFACES)))
         state.labels = {SURFACES: "Surfaces in 3D"}
         self._show_result()
 
@@ -241,13 +243,10 @@ class Page:
             self._surfaces_at = time.monotonic() + _QUIET_S
 
     def _show_picture(self, name: str) -> None:
-        size = self._state[f"size_{name}"]
-        if not size:  # no browser yet
+        if name not in self._sizes:
             return
-        ratio = min(float(size.get("pixelRatio") or 1), _MOST_PIXEL_RATIO)
-        sides = [min(max(round(size["size"][side] * ratio), 16), _LARGEST_PIXELS) for side in ("width", "height")]
         view = self._viewed.surfaces if name == SURFACES else self._viewed.slices[name]
-        picture = base64.b64encode(view.picture(*sides)).decode("ascii")
+        picture = base64.b64encode(view.picture(*self._sizes[name])).decode("ascii")
         self._state[f"image_{name}"] = f"data:image/jpeg;base64,{picture}"
         if name in VIEWS:
             self._show_places()

@@ -82,21 +82,24 @@ async def _serve(
     server.controller.on_server_ready.add(ready)
     with suppress(NotImplementedError):  # Windows
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
-    page.start()
+    with _quiet_start():
+        running = server.start(
+            port=port, host=host, exec_mode="coroutine", open_browser=False, show_connection_info=False,
+            disable_logging=True, timeout=0, thread=True, backend="aiohttp",
+        )  # fmt: skip
+    tasks = [asyncio.ensure_future(one) for one in (running, page.keep_showing())]
     try:
-        with _quiet_start():
-            running = server.start(
-                port=port, host=host, exec_mode="coroutine", open_browser=False, show_connection_info=False,
-                disable_logging=True, timeout=0, thread=True, backend="aiohttp",
-            )  # fmt: skip
-        await running
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()  # a page that cannot draw any more ends with its error, not as one that shows nothing
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise InputError(f"the port {port} of {host} is taken", "Choose another --port, or leave it out") from error
         reason = error.strerror or str(error)
         raise InputError(f"the page cannot be served at {host}, port {port} ({reason})", "Choose others") from error
     finally:
-        page.stop()
+        for task in tasks:
+            task.cancel()
 
 
 def _require_packages() -> None:

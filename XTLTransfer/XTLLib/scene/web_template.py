@@ -93,7 +93,9 @@ def _canvas(name: str, keys: str, more: str = "", inside: str = "") -> str:
   @pointerup="trigger('release', ['{name}', {_SHARES}])"
   @wheel.prevent="trigger('wheel', ['{name}', $event.deltaY, $event.shiftKey])"
   {keys}>
-  <trame-size-observer name="size_{name}" style="width: 100%; height: 100%"></trame-size-observer>
+  <trame-size-observer name="size_{name}" style="width: 100%; height: 100%"
+    @change="trigger('resize', ['{name}', $event.size.width, $event.size.height, $event.pixelRatio])">
+  </trame-size-observer>
   <img v-if="image_{name}" :src="image_{name}" alt="" draggable="false">{inside}
 </div>"""
 
