@@ -8,31 +8,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 from ..data.images import write_volume
-from ..errors import Cancelled
-from ..progress import ProgressEvent
+from .button_run import ButtonRun, ProcessLike
 from .nodes import case_from_nodes
-from .panel import PanelRun
 
-_PATIENCE_S = 2.0  # for the process to end by itself when the panel goes
-
-
-class AdaptationLike(Protocol):
-    """What is asked of an adaptation; see training.adapt_process.AdaptProcess."""
-
-    @property
-    def is_running(self) -> bool: ...
-    def start(self) -> None: ...
-    def poll(self) -> list[ProgressEvent]: ...
-    def cancel(self) -> None: ...
-    def result(self) -> Any: ...
-    def close(self, patience_s: float = 0.0) -> None: ...
-
-
-MakeProcess = Callable[[Path, Mapping[str, Path], Path, Path], AdaptationLike]
+MakeProcess = Callable[[Path, Mapping[str, Path], Path, Path], ProcessLike]
 """(bundle, channel -> image file, mask file, folder of the new bundle) -> an adaptation that has not started."""
 
 
@@ -56,11 +38,19 @@ class AdaptSection:
 
         self._ui, self._show_error, self._tr = ui, show_error, tr
         self._make_process = make_process or _xtl_adapt
-        parts = SimpleNamespace(applyButton=ui.adaptButton, progressBar=ui.adaptProgressBar, statusLabel=ui.adaptLabel)
-        self._run = PanelRun(parts, (), lambda: None, lambda: None, tr("Adapt to this scanner"))
-        self._process: AdaptationLike | None = None
+        self._run = ButtonRun(
+            ui.adaptButton,
+            ui.adaptProgressBar,
+            ui.adaptLabel,
+            tr("Adapt to this scanner"),
+            tr("The model was not adapted."),
+            self._fail,
+            self._ended,
+            cancelled=tr("Cancelled; nothing was kept."),
+        )
         self._files: tempfile.TemporaryDirectory | None = None
         self._offered: Path | None = None
+        self._message = ""
         self._show("")
 
     @property
@@ -85,33 +75,23 @@ class AdaptSection:
         ----------
         bundle : the chosen one. channels : channel -> volume node. label : the corrected lesions.
         """
+        self._message = ""
         try:
-            self._process = self._send(bundle, channels, label)
-            self._process.start()
+            process = self._send(bundle, channels, label)
         except Exception as error:
-            self._fail(error)
+            self._fail(self._tr("The model was not adapted."), error)
             return
-        self._offered = None
-        self._show("")
-        self._run.begin()
-        self._ui.adaptLabel.visible = True
-        self._ui.adaptLabel.text = self._tr("Starting ...")
+        if self._run.start(process, self._take):
+            self._offered = None
+            self._show_offer()
 
     def cancel(self) -> None:
         """Stop it; :meth:`tick` finds its end."""
-        if self._run.is_running:
-            self._run.cancel()
-            self._process.cancel()
+        self._run.cancel()
 
     def tick(self) -> None:
         """Take in what the process reported, and notice its end."""
-        if not self._run.is_running:
-            return
-        is_running = self._process.is_running
-        for event in self._process.poll():
-            self._run.show(event)
-        if not is_running:
-            self._finish()
+        self._run.tick()
 
     def take_offer(self) -> Path | None:
         """The folder of the adapted bundle, which the user accepts."""
@@ -121,12 +101,10 @@ class AdaptSection:
 
     def close(self) -> None:
         """The panel goes: end the process and remove its files."""
-        if self._process is not None:
-            self._process.close(_PATIENCE_S)
-            self._process = None
+        self._run.close()
         self._remove_files()
 
-    def _send(self, bundle: Any, channels: Mapping[str, Any], label: Any) -> AdaptationLike:
+    def _send(self, bundle: Any, channels: Mapping[str, Any], label: Any) -> ProcessLike:
         from ..bundle.library import models_folder
 
         used = {name: node for name in bundle.channels if (node := channels.get(name)) is not None}
@@ -139,37 +117,28 @@ class AdaptSection:
         write_volume(case.mask, folder / "mask.nii")
         return self._make_process(bundle.path, files, folder / "mask.nii", _free_folder(models_folder(), bundle.name))
 
-    def _finish(self) -> None:
-        text = ""
-        try:
-            outcome = self._process.result()
-            self._offered = None if outcome.refused else outcome.bundle
-            text = self._told(outcome)
-        except Cancelled:
-            text = self._tr("Cancelled; nothing was kept.")
-        except Exception as error:
-            self._fail(error)
-        finally:
-            self._process.close()
-            self._process = None
-            self._remove_files()
-            self._run.end()
-            self._show(text)
-
-    def _told(self, outcome: Any) -> str:
+    def _take(self, outcome: Any) -> None:
         if outcome.refused:
             text = self._tr("The adapted model is no better and was not kept: {outcome}.")
         else:
+            self._offered = outcome.bundle
             text = self._tr("Adapted: {outcome}.")
-        return text.format(outcome=outcome)
+        self._message = text.format(outcome=outcome)
 
-    def _fail(self, error: Exception) -> None:
+    def _ended(self) -> None:
         self._remove_files()
-        self._show_error(self._tr("The model was not adapted."), error, ())
+        self._show(self._message or self._run.message)
+
+    def _fail(self, title: str, error: BaseException) -> None:
+        self._remove_files()
+        self._show_error(title, error, ())
 
     def _show(self, text: str) -> None:
         self._ui.adaptLabel.text = text
         self._ui.adaptLabel.visible = bool(text)
+        self._show_offer()
+
+    def _show_offer(self) -> None:
         self._ui.useAdaptedButton.visible = self._ui.useAdaptedButton.enabled = self._offered is not None
 
     def _remove_files(self) -> None:
@@ -178,7 +147,7 @@ class AdaptSection:
             self._files = None
 
 
-def _xtl_adapt(bundle: Path, volumes: Mapping[str, Path], mask: Path, out: Path) -> AdaptationLike:
+def _xtl_adapt(bundle: Path, volumes: Mapping[str, Path], mask: Path, out: Path) -> ProcessLike:
     from ..training.adapt_process import AdaptProcess
 
     return AdaptProcess(bundle, volumes, mask, out)

@@ -19,8 +19,6 @@ _PATIENCE_S = 2.0  # for the process to end by itself when the panel goes
 class ProcessLike(Protocol):
     """What is asked of a process; see training.result_process.ResultProcess."""
 
-    latest: dict[str, Mapping[str, Any]]
-
     @property
     def is_running(self) -> bool: ...
     def start(self) -> None: ...
@@ -38,7 +36,7 @@ class ButtonRun:
     button, bar, label : widgets. text : of the button while nothing runs.
     failed : what did not come about, a sentence. show_error : shows a failure to the user: that sentence and the error.
     on_end : called when nothing runs any more.
-    sections : widgets that are greyed meanwhile.
+    sections : widgets that are greyed meanwhile. cancelled : what is said after a cancel; default: Cancelled.
     """
 
     def __init__(
@@ -51,10 +49,12 @@ class ButtonRun:
         show_error: Callable[[str, BaseException], None],
         on_end: Callable[[], None],
         sections: Mapping[str, Any] | None = None,
+        cancelled: str = "",
     ) -> None:
         from slicer.i18n import tr
 
         self._failed, self._show_error, self._tr = failed, show_error, tr
+        self._cancelled = cancelled or tr("Cancelled.")
         parts = SimpleNamespace(applyButton=button, progressBar=bar, statusLabel=label, **(sections or {}))
         self._run = PanelRun(parts, tuple(sections or ()), lambda: None, on_end, text)
         self._label = label
@@ -66,11 +66,6 @@ class ButtonRun:
     def is_running(self) -> bool:
         """Whether the command is at work."""
         return self._run.is_running
-
-    @property
-    def process(self) -> ProcessLike | None:
-        """The running one."""
-        return self._process
 
     def start(self, process: ProcessLike, take: Callable[[Any], None]) -> bool:
         """Start a command; ``take`` gets its result. False when the system refuses."""
@@ -87,13 +82,13 @@ class ButtonRun:
 
     def cancel(self) -> None:
         """Stop it; :meth:`tick` finds its end."""
-        if self._run.is_running:
+        if self._process is not None:
             self._run.cancel()
             self._process.cancel()
 
     def tick(self) -> None:
         """Take in what the process reported, and notice its end."""
-        if not self._run.is_running:
+        if self._process is None:
             return
         is_running = self._process.is_running
         for event in self._process.poll():
@@ -112,7 +107,7 @@ class ButtonRun:
         try:
             self._take(process.result())
         except Cancelled:
-            self.message = self._tr("Cancelled.")
+            self.message = self._cancelled
         except Exception as error:
             self.message = self._failed
             self._show_error(self._failed, error)

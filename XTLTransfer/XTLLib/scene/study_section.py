@@ -45,6 +45,7 @@ class StudySection:
         failed = tr("The study was not finished.")
         self._run = ButtonRun(ui.runStudyButton, bar, label, tr("Run"), failed, error, self.update, sections)
         self._parameters: Any = None
+        self._process: Any = None  # of the study that runs
         self._board: Mapping[str, Any] | None = None
         self._message = ""
         self._chosen: tuple[str, str] = ("", "")
@@ -128,7 +129,7 @@ class StudySection:
     def tick(self) -> None:
         """Take in what the processes reported, and notice their ends."""
         if self._run.is_running:
-            board = self._run.process.latest.get("board")
+            board = self._process.latest.get("board")
             if board is not None and board is not self._board and self._parameters is not None:
                 self._board = board
                 self._show_board(board)
@@ -185,7 +186,9 @@ class StudySection:
         ensure_packages(_TITLE, training=True)
         self._message = ""
         command = ["study", str(self._parameters.study), "--device", self._parameters.device, *options]
-        if button.start(ResultProcess(command), take):
+        process = ResultProcess(command)
+        if button.start(process, take):
+            self._process = process
             self._timer.start()
 
     def _take_plan(self, found: Mapping[str, Any]) -> None:
