@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 from XTLLib.errors import InputError
 from XTLLib.metrics.calibration import brier, expected_calibration_error, reliability_curve, wilson_interval
 from XTLLib.metrics.operating_points import RULES, YOUDEN, Rule, operating_points
-from XTLLib.metrics.precision_recall import average_precision, average_precision_interval
+from XTLLib.metrics.precision_recall import (
+    average_precision,
+    average_precision_interval,
+    weighted_average_precision,
+)
 from XTLLib.metrics.recalibration import fit_isotonic, fit_temperature
 from XTLLib.metrics.roc import auc, auc_interval
 from XTLLib.metrics.roc_curve import roc_band, roc_curve
+from XTLLib.metrics.score_difference import score_difference
 
 _PAIRS = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40)
 
@@ -64,6 +69,25 @@ def test_average_precision_interval_equals_a_plain_bootstrap():
             values.append(average_precision_score(truth[rows], scores[rows]))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, (0.025, 0.975))), abs=0.03)
     assert found.mean == average_precision(scores, truth)
+
+
+def test_a_difference_in_average_precision_equals_a_plain_bootstrap_of_pairs():
+    from sklearn.metrics import average_precision_score
+
+    scores, truth = _sample(80)
+    other = scores + np.random.default_rng(2).normal(scale=0.5, size=80)
+    patients = np.repeat(np.arange(40), 2)
+    found = score_difference(weighted_average_precision, scores, other, truth, patients, draws=2000)
+    generator, values = np.random.default_rng(7), []
+    while len(values) < 1000:
+        drawn = generator.integers(0, 40, 40)
+        rows = np.concatenate([2 * drawn, 2 * drawn + 1])
+        if 0 < truth[rows].sum() < rows.size:
+            a, b = (average_precision_score(truth[rows], arm[rows]) for arm in (scores, other))
+            values.append(a - b)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, (0.025, 0.975))), abs=0.03)
+    assert found.value_a == average_precision(scores, truth) and found.value_b == average_precision(other, truth)
+    assert found.difference == found.value_a - found.value_b and found.patients == 40
 
 
 def test_the_band_is_about_the_curve_and_its_area_about_the_auc():

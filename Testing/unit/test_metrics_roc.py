@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from XTLLib.errors import InputError
-from XTLLib.metrics.roc import auc, auc_difference, auc_interval, macro_auc, macro_auc_interval, mean_interval
+from XTLLib.metrics.roc import auc, auc_interval, macro_auc, macro_auc_interval, mean_interval, weighted_auc
+from XTLLib.metrics.score_difference import score_difference
 
 
 def test_hand_worked_example_with_a_tie():
@@ -71,13 +72,13 @@ def test_repeated_findings_of_one_patient_add_no_certainty():
 
 def test_difference_of_equal_arms_is_zero_and_of_unequal_arms_is_seen():
     scores, truth, patients = _sample(200)
-    same = auc_difference(scores, 2 * scores + 1, truth, patients, draws=1000)
+    same = score_difference(weighted_auc, scores, 2 * scores + 1, truth, patients, draws=1000)
     assert (same.difference, same.low, same.high, same.p_value) == (0.0, 0.0, 0.0, 1.0)
     noise = np.random.default_rng(9).normal(size=200)
-    better = auc_difference(scores, noise, truth, patients, draws=1000)
+    better = score_difference(weighted_auc, scores, noise, truth, patients, draws=1000)
     assert better.difference == pytest.approx(auc(scores, truth) - auc(noise, truth))
     assert better.low > 0 and better.p_value < 0.05
-    worse = auc_difference(noise, scores, truth, patients, draws=1000)
+    worse = score_difference(weighted_auc, noise, scores, truth, patients, draws=1000)
     assert (worse.low, worse.high) == pytest.approx((-better.high, -better.low))
     assert worse.p_value == better.p_value
 
@@ -85,7 +86,7 @@ def test_difference_of_equal_arms_is_zero_and_of_unequal_arms_is_seen():
 def test_pairing_narrows_the_difference_of_correlated_arms():
     scores, truth, patients = _sample(200)
     nearly = scores + np.random.default_rng(1).normal(scale=0.1, size=200)
-    paired = auc_difference(scores, nearly, truth, patients, draws=2000)
+    paired = score_difference(weighted_auc, scores, nearly, truth, patients, draws=2000)
     single = auc_interval(scores, truth, patients, draws=2000)
     assert paired.high - paired.low < 0.3 * (single.high - single.low)
 
@@ -95,7 +96,7 @@ def test_ten_thousand_draws_are_quick():
 
     scores, truth, patients = _sample(264)
     began = time.perf_counter()
-    auc_difference(scores, -scores, truth, patients)
+    score_difference(weighted_auc, scores, -scores, truth, patients)
     assert time.perf_counter() - began < 10
 
 

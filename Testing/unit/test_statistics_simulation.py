@@ -11,7 +11,8 @@ from XTLLib.metrics.delong import delong_auc, delong_difference
 from XTLLib.metrics.effect import effect_size
 from XTLLib.metrics.paired import paired_difference, unit_interval, unit_means, wilcoxon
 from XTLLib.metrics.resampled import corrected_resampled_t
-from XTLLib.metrics.roc import auc_difference, auc_interval
+from XTLLib.metrics.roc import auc_interval, weighted_auc
+from XTLLib.metrics.score_difference import score_difference
 
 _SEPARATION = 1.0  # of both arms: their AUC is the normal distribution at 1/sqrt(2)
 
@@ -38,7 +39,7 @@ def test_the_patient_bootstrap_of_two_aucs_has_its_size_and_coverage():
     rejected = covered = covered_auc = 0
     for run in range(runs):
         (a, b), truth, patient = _two_equal_arms(generator)
-        found = auc_difference(a, b, truth, patient, draws=300, seed=run)
+        found = score_difference(weighted_auc, a, b, truth, patient, draws=300, seed=run)
         rejected += found.p_value <= 0.05
         covered += found.low <= 0 <= found.high
         interval = auc_interval(a, truth, patient, draws=300, seed=run)

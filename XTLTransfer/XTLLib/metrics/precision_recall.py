@@ -7,28 +7,12 @@ low; no interpolation between points, which would be optimistic (Davis & Goadric
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from .binary import checked_scores
-from .bootstrap import DIFFERENCE_DRAWS, INTERVAL_DRAWS, over_draws, percentile_interval, two_sided_p
+from .bootstrap import INTERVAL_DRAWS, over_draws, percentile_interval
 from .roc import MeanInterval
-
-
-@dataclass(frozen=True)
-class PrecisionDifference:
-    """AP of arm a minus AP of arm b on the same findings; fields as in :class:`.roc.AucDifference`."""
-
-    ap_a: float
-    ap_b: float
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    level: float
-    draws: int
-    patients: int
 
 
 def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
@@ -59,26 +43,6 @@ def average_precision_interval(
     values = over_draws(lambda w: weighted_average_precision(scores, truth, w), patients, draws, seed, [truth])
     low, high = percentile_interval(values, level)
     return MeanInterval(average_precision(scores, truth), low, high, level, draws, len(set(patients)))
-
-
-def average_precision_difference(
-    scores_a: np.ndarray,
-    scores_b: np.ndarray,
-    truth: np.ndarray,
-    patients: Sequence,
-    draws: int = DIFFERENCE_DRAWS,
-    level: float = 0.95,
-    seed: int = 0,
-) -> PrecisionDifference:
-    """AP of ``scores_a`` minus that of ``scores_b``, by a bootstrap over patients, same draws for both."""
-    scores_a, truth_a = checked_scores(scores_a, truth)
-    scores_b, truth = checked_scores(scores_b, truth_a)
-    precision = weighted_average_precision
-    both = lambda w: precision(scores_a, truth, w) - precision(scores_b, truth, w)  # noqa: E731
-    values = over_draws(both, patients, draws, seed, [truth])
-    low, high = percentile_interval(values, level)
-    a, b = average_precision(scores_a, truth), average_precision(scores_b, truth)
-    return PrecisionDifference(a, b, a - b, low, high, two_sided_p(values), level, draws, len(set(patients)))
 
 
 def weighted_average_precision(

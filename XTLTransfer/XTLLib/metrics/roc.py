@@ -1,7 +1,7 @@
-"""Area under the ROC curve, with intervals and differences by the patient bootstrap.
+"""Area under the ROC curve, with intervals by the patient bootstrap.
 
-The findings of one patient are not independent, so patients are drawn, with all their findings.
-A difference between two arms is tested on the same draws for both (methods.md, section 6).
+The findings of one patient are not independent, so patients are drawn, with all their findings (methods.md,
+section 6). The difference of two arms is that of :mod:`.score_difference`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from .binary import checked_scores
-from .bootstrap import DIFFERENCE_DRAWS, INTERVAL_DRAWS, over_draws, percentile_interval, two_sided_p
+from .bootstrap import INTERVAL_DRAWS, over_draws, percentile_interval
 
 
 @dataclass(frozen=True)
@@ -34,29 +34,6 @@ class AucInterval:
     patients: int
     positives: int
     negatives: int
-
-
-@dataclass(frozen=True)
-class AucDifference:
-    """AUC of arm a minus AUC of arm b on the same findings.
-
-    Attributes
-    ----------
-    auc_a, auc_b : the two estimates. difference, low, high : a - b and its percentile interval.
-    p_value : two-sided, twice the smaller share of draws on one side of 0, each share counted as
-        (draws on that side + 1) / (draws + 1).
-    level, draws, patients : as in AucInterval.
-    """
-
-    auc_a: float
-    auc_b: float
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    level: float
-    draws: int
-    patients: int
 
 
 @dataclass(frozen=True)
@@ -117,25 +94,6 @@ def auc_interval(
     return AucInterval(
         auc(scores, truth), low, high, level, draws, len(set(patients)), positives, truth.size - positives
     )
-
-
-def auc_difference(
-    scores_a: np.ndarray,
-    scores_b: np.ndarray,
-    truth: np.ndarray,
-    patients: Sequence,
-    draws: int = DIFFERENCE_DRAWS,
-    level: float = 0.95,
-    seed: int = 0,
-) -> AucDifference:
-    """AUC of ``scores_a`` minus that of ``scores_b``, by a bootstrap over patients, same draws for both."""
-    scores_a, truth_a = checked_scores(scores_a, truth)
-    scores_b, truth = checked_scores(scores_b, truth_a)
-    both = lambda w: weighted_auc(scores_a, truth, w) - weighted_auc(scores_b, truth, w)  # noqa: E731
-    values = over_draws(both, patients, draws, seed, [truth])
-    low, high = percentile_interval(values, level)
-    a, b = auc(scores_a, truth), auc(scores_b, truth)
-    return AucDifference(a, b, a - b, low, high, two_sided_p(values), level, draws, len(set(patients)))
 
 
 def macro_auc(scores: np.ndarray, truth: np.ndarray) -> float:

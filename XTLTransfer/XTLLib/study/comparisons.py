@@ -14,9 +14,10 @@ from ..metrics.delong import delong_difference
 from ..metrics.effect import EffectSize, effect_size
 from ..metrics.multiplicity import holm
 from ..metrics.paired import paired_difference, unit_means, wilcoxon
-from ..metrics.precision_recall import average_precision_difference
+from ..metrics.precision_recall import weighted_average_precision
 from ..metrics.resampled import corrected_resampled_t
-from ..metrics.roc import auc_difference
+from ..metrics.roc import weighted_auc
+from ..metrics.score_difference import score_difference
 from .estimates import point_value, units_of
 from .gaps import CaseMeans, case_means
 from .measures import Measure
@@ -138,25 +139,20 @@ def adjust(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
 def _ranked(blank: Comparison, a: CaseMeans, b: CaseMeans, result: StudyResult) -> Comparison:
     study = result.study
     units, draws = units_of(a, study), study.draws or DIFFERENCE_DRAWS
-    tests: tuple[SecondaryTest, ...] = ()
-    if blank.measure.name == "auc":
-        found = auc_difference(a.values, b.values, a.truth, units, draws, study.level)
-        value_a, value_b = found.auc_a, found.auc_b
-        tests = (_delong(a, b, study.level),)
-    else:
-        found = average_precision_difference(a.values, b.values, a.truth, units, draws, study.level)
-        value_a, value_b = found.ap_a, found.ap_b
+    is_auc = blank.measure.name == "auc"
+    figure = weighted_auc if is_auc else weighted_average_precision
+    found = score_difference(figure, a.values, b.values, a.truth, units, draws, study.level)
     return replace(
         blank,
-        value_a=value_a,
-        value_b=value_b,
+        value_a=found.value_a,
+        value_b=found.value_b,
         difference=found.difference,
         low=found.low,
         high=found.high,
         p_value=found.p_value,
         test=f"{study.unit} bootstrap, {found.draws:,} draws",
         smallest_p=2.0 / (found.draws + 1.0),
-        secondary=tests,
+        secondary=(_delong(a, b, study.level),) if is_auc else (),
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..metrics.roc import auc_difference
+from ..metrics.roc import weighted_auc
+from ..metrics.score_difference import score_difference
 from .demo_arms import ClassificationOutcome, SegmentationOutcome
 
 NOTE = "Phantoms prove that the machinery works, and nothing medical."
@@ -60,7 +61,7 @@ def comparison_text(
     lines = ["", f"{'':{width}}  {'TL':>16}  {'XTL':>16}"]
     lines += [f"{what:{width}}  {tl:>16}  {xtl:>16}" if tl or xtl else what for what, tl, xtl in rows]
     a, b = classification["XTL"], classification["TL"]
-    difference = auc_difference(a.probabilities, b.probabilities, a.truth, a.patients)
+    difference = score_difference(weighted_auc, a.probabilities, b.probabilities, a.truth, a.patients)
     lines += [
         "",
         f"AUC difference XTL - TL {difference.difference:+.3f}, 95 % interval {difference.low:+.3f} to "
