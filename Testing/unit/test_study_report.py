@@ -19,7 +19,8 @@ from XTLLib.metrics.delong import delong_difference
 from XTLLib.metrics.multiplicity import holm
 from XTLLib.metrics.paired import paired_difference, unit_interval, wilcoxon
 from XTLLib.metrics.resampled import corrected_resampled_t
-from XTLLib.metrics.roc import auc_difference, auc_interval
+from XTLLib.metrics.roc import auc_interval, weighted_auc
+from XTLLib.metrics.score_difference import score_difference
 from XTLLib.study.analysis import analyse
 from XTLLib.study.comparisons import Comparison, verdict_of
 from XTLLib.study.measures import MEASURES
@@ -66,7 +67,7 @@ def test_auc_and_its_difference_are_those_of_the_metrics(planted):
     assert (found.value, found.low, found.high) == pytest.approx((expected.auc, expected.low, expected.high))
     assert found.value == pytest.approx(roc_auc_score(truth, xtl))
     (one,) = analysis.comparisons
-    expected = auc_difference(xtl, tl, truth, patients, 400)
+    expected = score_difference(weighted_auc, xtl, tl, truth, patients, 400)
     assert (one.difference, one.low, one.high, one.p_value) == pytest.approx(
         (expected.difference, expected.low, expected.high, expected.p_value)
     )
@@ -295,6 +296,16 @@ def test_results_are_json_without_nan_and_the_csv_has_every_score(planted_dice, 
     with open(tmp_path / "scores.csv", newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(result.scores) and float(rows[0]["dice"]) == result.scores[0].values["dice"]
+
+
+def test_transferability_names_the_arms_that_have_none_and_why(planted, tmp_path):
+    columns = {"TL": {"logme": 0.25, "leep": None}, "XTL": {"left_out": "the weights w.pt are gone"}}
+    write_study_report(replace(planted, facts={**planted.facts, "transferability": columns}), tmp_path)
+    page, markdown = Page((tmp_path / "report.html").read_text()).text, (tmp_path / "report.md").read_text()
+    assert "| TL | 0.250 | - |" in markdown and "| XTL | - | - |" in markdown and "0.250" in page
+    for text in (page, markdown):
+        assert "Without scores: XTL, because the weights w.pt are gone." in text
+    assert json.loads((tmp_path / "results.json").read_text())["facts"]["transferability"] == columns
 
 
 def test_a_report_that_fails_half_way_leaves_the_one_of_before(planted_dice, tmp_path, monkeypatch):

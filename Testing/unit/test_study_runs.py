@@ -138,6 +138,15 @@ def test_runs_differ_in_their_keys_and_a_changed_option_changes_what_it_touches_
     assert {name.partition("/")[0] for name in keys if changed[name] != keys[name]} == {"XTL"}
 
 
+def test_a_baseline_without_chance_has_one_key_whatever_the_seeds(files):
+    baselines = ["svm", "adc-contrast"]
+    keys = [keys_of(*real_study(files, arms=[ARM], baselines=baselines, seeds=seeds)) for seeds in ([0, 1], [7, 1])]
+    name = "{}/seed-{}/repeat-0/fold-0/size-all"
+    assert keys[0][name.format("adc-contrast", 0)] == keys[1][name.format("adc-contrast", 7)]
+    assert keys[0][name.format("svm", 0)] != keys[1][name.format("svm", 7)]  # its inner folds are dealt by the seed
+    assert keys[0][name.format("svm", 1)] == keys[1][name.format("svm", 1)]
+
+
 def test_a_key_follows_the_content_of_files_and_not_their_names(files, tmp_path):
     study, datalist = real_study(files)
     keys = keys_of(study, datalist)

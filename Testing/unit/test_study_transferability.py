@@ -82,9 +82,11 @@ def test_features_are_the_pooled_deepest_stage_of_the_training_patches_alone(fin
     assert score_source(chain, fold, incoming).logme == pytest.approx(logme(features, labels), rel=1e-3)
 
 
-def test_an_arm_that_has_not_run_is_left_out(finished, tmp_path):
+def test_an_arm_that_has_not_run_says_so(finished, tmp_path):
     study, datalist, _ = finished
-    assert set(transferability_columns(study, datalist, tmp_path)) == {"scratch"}
+    columns = transferability_columns(study, datalist, tmp_path)
+    assert set(columns["XTL"]) == {"left_out"} and "record.json cannot be read" in columns["XTL"]["left_out"]
+    assert math.isfinite(columns["scratch"]["logme"])
     with pytest.raises(InputError, match="Run the study first"):
         incoming_of(chain_of(study, planned_runs(study)[0]), tmp_path, tmp_path)
 

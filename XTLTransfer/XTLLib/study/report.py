@@ -25,6 +25,7 @@ from .report_tables import (
     markdown_lines,
     markdown_text,
     result_tables,
+    transferability_table,
 )
 from .report_words import CITATION, conclusion, incompleteness, methods, question
 from .result import StudyResult
@@ -93,7 +94,7 @@ def _markdown(analysis: Analysis, data: Mapping[str, Any], arms: Mapping[str, Ma
         stages = " -> ".join(str(stage.get("title", "")) for stage in arms[name].get("stages", ()))
         yield f"- {markdown_text(name)}: {markdown_text(stages or arms[name].get('note', ''))}"
     yield ""
-    extra = [learning_table(analysis), calibration_table(analysis)]
+    extra = [learning_table(analysis), calibration_table(analysis), transferability_table(analysis)]
     for table in [*result_tables(analysis), *comparison_tables(analysis), *(t for t in extra if t is not None)]:
         yield from _section(table)
     yield "## Failures"

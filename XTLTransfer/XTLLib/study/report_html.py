@@ -12,11 +12,17 @@ from .. import __version__
 from ..errors import MissingPackageError
 from ..inference.report_page import PAGE_STYLE
 from ..inference.results import RESEARCH_NOTE
-from ..metrics.transferability import CAUTION
 from .analysis import Analysis
 from .report_examples import CAPTION, Example
 from .report_plots import box_plot, calibration_plot, difference_plot, learning_plot, roc_plot
-from .report_tables import Table, calibration_table, comparison_tables, learning_table, result_tables
+from .report_tables import (
+    Table,
+    calibration_table,
+    comparison_tables,
+    learning_table,
+    result_tables,
+    transferability_table,
+)
 from .report_words import CITATION, conclusion, incompleteness, methods, question
 
 _STYLE = """
@@ -197,18 +203,11 @@ def _results(analysis: Analysis) -> Iterator[str]:
         yield "<section><h2>All figures</h2>"
         yield from map(_table, tables[1:])
         yield "</section>"
-    yield from _transferability(analysis)
-
-
-def _transferability(analysis: Analysis) -> Iterator[str]:
-    rows = analysis.result.facts.get("transferability") or {}
-    if not isinstance(rows, Mapping) or not rows:
-        return
-    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    cells = tuple((str(name), *(_number(row.get(column)) for column in columns)) for name, row in rows.items())
-    yield "<section><h2>Transferability scores, advisory</h2>"
-    yield _table(Table("", ("source", *columns), cells, note=CAUTION))
-    yield "</section>"
+    scores = transferability_table(analysis)
+    if scores is not None:
+        yield f"<section><h2>{escape(scores.title)}</h2>"
+        yield _table(_untitled(scores))
+        yield "</section>"
 
 
 def _box_words(analysis: Analysis) -> str:
@@ -336,10 +335,6 @@ def _code(digest: Any) -> str:
 
 def _joined(*texts: Any) -> str:
     return ", ".join(str(text) for text in texts if text) or "not known"
-
-
-def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 def _seconds(value: Any) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..metrics.transferability import CAUTION
 from .analysis import Analysis, ArmFigures
 from .comparisons import Comparison
 from .estimates import Estimate
 from .measures import CONVENTIONS, LESION_WISE, MEASURES, OVERLAP, RATES, Measure
 from .report_words import conclusion, incompleteness, p_text, signed
+from .result import LEFT_OUT
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,22 @@ def calibration_table(analysis: Analysis) -> Table | None:
         note=f"Ten bins of equal width. A constant forecast of the share of positives ({share:.3f}) has a Brier score "
         f"of {share * (1 - share):.3f}.",
     )
+
+
+def transferability_table(analysis: Analysis) -> Table | None:
+    """The advisory scores of the arms' sources, and why an arm has none; None when the study did not ask for them."""
+    arms = analysis.result.facts.get("transferability")
+    if not isinstance(arms, Mapping) or not arms:
+        return None
+    columns = [key for key in dict.fromkeys(key for row in arms.values() for key in row) if key != LEFT_OUT]
+    rows = []
+    for name, row in arms.items():
+        values = (row.get(column) for column in columns)
+        rows.append((str(name), *("-" if value is None else f"{value:.3f}" for value in values)))
+    reasons = "".join(
+        f" Without scores: {name}, because {row[LEFT_OUT]}." for name, row in arms.items() if LEFT_OUT in row
+    )
+    return Table("Transferability scores, advisory", ("source", *columns), tuple(rows), note=CAUTION + reasons)
 
 
 def terminal_text(analysis: Analysis) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .config import Study
 
 FORMAT = 1  # of results.json
+LEFT_OUT = "left_out"  # of the transferability of an arm: why it has no scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +25,16 @@ class StudyResult:
     scores : of every arm, seed, repetition, fold, size and held-out case; NaN where a run gave no number.
     facts : JSON-able; all of it is optional, and what is not there is found out from the study file, or left out.
 
-        ============  ================================================================================
-        date          the day of the report, "2026-01-31"
-        versions      package -> version. device : what the runs were computed on
-        datalist      name, layout, licence, description, cases, patients, positives, hash
-        arms          arm -> {"hash", "stages": rows of :mod:`.facts`, "seconds" of all its runs}
-        runs          run -> {"key": content hash, "seconds"}
-        failures      [{"run", "error"}], runs that ended without scores, with one line each
-        power         statement made before the study ran
-        ============  ================================================================================
+        ===============  ================================================================================
+        date             the day of the report, "2026-01-31"
+        versions         package -> version. device : what the runs were computed on
+        datalist         name, layout, licence, description, cases, patients, positives, hash
+        arms             arm -> {"hash", "stages": rows of :mod:`.facts`, "seconds" of all its runs}
+        runs             run -> {"key": content hash, "seconds"}
+        failures         [{"run", "error"}], runs that ended without scores, with one line each
+        power            statement made before the study ran
+        transferability  arm -> {score: value}, or {"left_out": reason}
+        ===============  ================================================================================
     """
 
     study: Study

@@ -16,6 +16,7 @@ from ..transfer.stages import FROZEN_RANDOM, IMAGENET, RANDOM
 from .config import LEARNED_BASELINES, Study
 
 _FORMAT = 1  # part of every key: raise it when the same run would give other scores
+_NO_SEED = 0  # the commonest first seed: what it gave stands under the same key
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def chain_of(study: Study, run: PlannedRun) -> Chain | None:
 def run_key(study: Study, run: PlannedRun, datalist: Datalist) -> str:
     """SHA-256 of all that decides a run's scores: the chain, its weights file, the content of its data.
 
-    Names of the study, the arm and the files, and what is asked of other runs, are no part of it.
+    Names of the study, the arm and the files, and what is asked of other runs, are no part of it; nor is the seed of a
+    baseline that draws nothing at random.
     """
     return Deals(study, datalist).key(run)
 
@@ -131,7 +133,8 @@ class Deals:
         dealt = (run.repeat, run.fold, run.size)
         content = self._hash(("fold", *dealt), fold.content_hash)
         if chain is None:
-            return hash_of([_FORMAT, "baseline", run.arm, run.seed, content])
+            seed = run.seed if run.arm in LEARNED_BASELINES else _NO_SEED
+            return hash_of([_FORMAT, "baseline", run.arm, seed, content])
         own = stage_datalists(self._study.datalist, chain, fold)
         stages = []
         for stage in chain.stages[:-1]:

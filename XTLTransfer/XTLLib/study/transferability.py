@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.datalist import Datalist
-from ..errors import InputError
+from ..errors import InputError, XTLError
 from ..metrics.transferability import Transferability, transferability
 from ..networks.initialisation import initialise_backbone
 from ..progress import Progress
@@ -28,6 +28,7 @@ from ..training.travelling import Travelling, network_again
 from ..transfer.provenance import StageRecord
 from ..transfer.stages import MammogramClassification
 from .config import Study
+from .result import LEFT_OUT
 from .run import task_of
 from .runs import Deals, PlannedRun
 
@@ -46,13 +47,14 @@ _BATCH = 16
 
 def transferability_columns(
     study: Study, datalist: Datalist, out: Path, progress: Progress | None = None
-) -> dict[str, dict[str, float | None]]:
+) -> dict[str, dict[str, float | str | None]]:
     """Arm -> score -> value, for ``facts["transferability"]`` of a study whose runs are finished in ``out``.
 
-    An arm whose run is missing, or whose first fold gives nothing to score, is left out.
+    An arm whose run is missing, or whose first fold gives nothing to score, has its reason as the only entry,
+    ``left_out``: the study's own results do not depend on it.
     """
     progress, deals = progress or Progress(), Deals(study, datalist)
-    columns: dict[str, dict[str, float | None]] = {}
+    columns: dict[str, dict[str, float | str | None]] = {}
     for number, arm in enumerate(study.arms):
         progress.report(f"Transferability of {arm.name}", number / len(study.arms))
         run = PlannedRun(arm.name, study.seeds[0], 0, 0, study.training_sizes[-1])
@@ -61,8 +63,8 @@ def transferability_columns(
         try:
             incoming, source = incoming_of(chain, task.folder / "chain", Path(out) / "cache")
             columns[arm.name] = asdict(score_source(chain, fold, incoming, source))
-        except InputError:
-            continue
+        except XTLError as error:
+            columns[arm.name] = {LEFT_OUT: error.what}
     return columns
 
 
