@@ -77,6 +77,11 @@ def test_a_study_planned_run_and_shown(panel, study, tmp_path, scene, artifacts)
     assert parameters.studyTable.GetName() == "small results"
     assert parameters.studyTable.GetNumberOfRows() == 2
     assert ui.studyTableView.mrmlTableNode() is parameters.studyTable
+    names = [scene.GetNthNode(n).GetName() for n in range(scene.GetNumberOfNodes())]
+    assert "Study state" not in names, "the results take the place of the state of the runs"
+    for _ in range(3):
+        ui.showStudyButton.click()
+    assert scene.GetNumberOfNodes() == len(names)
     ui.showStudyChartButton.click()
     assert window.charts == [parameters.studyChart]
     ui.openReportButton.click()

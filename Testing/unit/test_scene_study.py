@@ -9,6 +9,7 @@ import pytest
 from scene_cases import node_ids
 from study_scores import classification, segmentation, study_of
 from XTLLib.errors import InputError
+from XTLLib.scene.change import remove_node
 from XTLLib.scene.export import save_scene
 from XTLLib.scene.hierarchy import hierarchy_of
 from XTLLib.scene.session import new_scene
@@ -105,6 +106,67 @@ def test_everything_stands_under_one_folder_and_survives_an_mrb(scene, auc_study
         assert chart.GetNumberOfPlotSeriesNodes() == 2
         table = chart.GetNthPlotSeriesNode(1).GetTableNode()
         assert column(table, "XTL") == pytest.approx(column(nodes.points["roc"], "XTL"))
+        before = node_ids(other)
+        assert add_study(auc_study[1], other).results is again
+        assert node_ids(other) == before
+
+
+def _changed(folder, into, **values):
+    """A copy of a report with other values."""
+    found = json.loads((folder / "results.json").read_text()) | values
+    into.mkdir(exist_ok=True)
+    (into / "results.json").write_text(json.dumps(found))
+    if into != folder:
+        (into / "scores.tsv").write_bytes((folder / "scores.tsv").read_bytes())
+    return into
+
+
+def _items(scene):
+    items = __import__("vtk").vtkIdList()
+    hierarchy_of(scene).GetItemChildren(hierarchy_of(scene).GetSceneItemID(), items, True)
+    return items.GetNumberOfIds()
+
+
+def test_shown_again_the_same_nodes_have_the_present_numbers(scene, auc_study, tmp_path):
+    folder = _changed(auc_study[1], tmp_path / "study")
+    first = add_study(folder, scene)
+    before, items = node_ids(scene), _items(scene)
+    first.charts["roc"].SetName("figure 2")
+    series = first.charts["roc"].GetNthPlotSeriesNode(0)
+    series.SetColor(0.1, 0.2, 0.3)
+    arms = json.loads((folder / "results.json").read_text())["arms"]
+    arms[0]["value"] = 0.125
+    again = add_study(_changed(folder, folder, arms=arms), scene)
+    assert node_ids(scene) == before
+    assert _items(scene) == items
+    assert again == first
+    assert column(again.results, "value")[0] == 0.125
+    assert first.charts["roc"].GetName() == "figure 2"
+    assert series.GetColor() == (0.1, 0.2, 0.3)
+    assert first.charts["roc"].GetNumberOfPlotSeriesNodes() == 2
+
+
+def test_what_a_study_no_longer_has_goes_and_what_was_deleted_comes_back(scene, auc_study, tmp_path):
+    folder = _changed(auc_study[1], tmp_path / "study")
+    first = add_study(folder, scene)
+    rows = first.scores.GetNumberOfRows()
+    gone = [first.charts["learning curve"], first.points["learning curve"]]
+    gone += [gone[0].GetNthPlotSeriesNode(number) for number in range(2)]
+    before, items = node_ids(scene), _items(scene)
+    remove_node(first.scores, scene)
+    again = add_study(_changed(folder, folder, learning_curve=[]), scene)
+    assert again.scores.GetNumberOfRows() == rows
+    assert [node.GetScene() for node in gone] == [None] * 4
+    assert len(node_ids(scene)) == len(before) - 4
+    assert _items(scene) == items - 4
+
+
+def test_two_folders_are_two_studies(scene, auc_study, tmp_path):
+    first = add_study(auc_study[1], scene)
+    other = add_study(_changed(auc_study[1], tmp_path / "other"), scene)
+    assert other.results is not first.results
+    assert other.folder != first.folder
+    assert [first.results.GetScene(), other.results.GetScene()] == [scene, scene]
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"format": 1}', '{"format": 99}', '{"format": 1, "study": 3}'])

@@ -45,17 +45,21 @@ def output_node(node: Any, class_name: str, name: str, scene: Any) -> Any:
     return node if node is not None else scene.AddNewNodeByClass(class_name, name)
 
 
+def remove_node(node: Any, scene: Any) -> None:
+    """Take a node out of the scene, and its item out of the subject hierarchy."""
+    hierarchy = hierarchy_of(scene)
+    item = hierarchy.GetItemByDataNode(node)
+    if item:
+        hierarchy.RemoveItem(item, False, False)
+    scene.RemoveNode(node)
+
+
 def _node_ids(scene: Any) -> set[str]:
     return {scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())}
 
 
 def _remove_new_nodes(scene: Any, before: set[str]) -> None:
-    hierarchy = hierarchy_of(scene)
     for node_id in sorted(_node_ids(scene) - before, reverse=True):
         node = scene.GetNodeByID(node_id)
-        if node is None:  # went together with the node that owned it
-            continue
-        item = hierarchy.GetItemByDataNode(node)
-        if item:
-            hierarchy.RemoveItem(item, False, False)
-        scene.RemoveNode(node)
+        if node is not None:  # else it went together with the node that owned it
+            remove_node(node, scene)

@@ -16,11 +16,10 @@ from ..study.measures import COLOURS
 from ..study.result import FORMAT
 from ..study.scores import read_scores
 from .change import one_change
-from .hierarchy import hierarchy_of, place_under
-from .session import import_slicer
+from .hierarchy import place_under
+from .study_parts import StudyParts
 from .table import Column, fill_table
 
-REPORT = "report.html"  # beside results.json
 _POINTS_ABREAST = 0.3  # of the distance between two arms
 
 
@@ -72,6 +71,9 @@ class _Chart:
 def add_study(folder: str | os.PathLike, scene: Any) -> StudyNodes:
     """Put a study's results into the scene, under a folder of its own.
 
+    Where that was done before, the same nodes get the present numbers; names, colours and places that the user gave
+    them stay, and what the study no longer has goes.
+
     Parameters
     ----------
     folder : of a study that has come to its end (``results.json`` and ``scores.tsv``).
@@ -93,20 +95,21 @@ def add_study(folder: str | os.PathLike, scene: Any) -> StudyNodes:
             "Write the report again: xtl study --resume",
         ) from error
     with one_change(scene):
-        tables = [_table(scene, f"{name} results", results)]
-        tables[0].SetDescription(str(found.get("incomplete") or ""))
-        second = _table(scene, f"{name} differences", differences) if differences else None
-        third = _table(scene, f"{name} scores", _scores(scores))
+        parts = StudyParts(scene, folder, name)
+        shown = _table(parts, "results", results)
+        shown.SetDescription(str(found.get("incomplete") or ""))
+        second = _table(parts, "differences", differences) if differences else None
+        third = _table(parts, "scores", _scores(scores))
         chart_nodes, point_nodes, series = {}, {}, []
         for chart in charts:
-            point_nodes[chart.key] = _table(scene, f"{name} {chart.key} points", chart.columns)
-            chart_nodes[chart.key], own = _add_chart(scene, f"{name} {chart.key}", chart, point_nodes[chart.key])
+            point_nodes[chart.key] = _table(parts, f"{chart.key} points", chart.columns)
+            chart_nodes[chart.key], own = _add_chart(parts, chart, point_nodes[chart.key])
             series += own
-        hierarchy = hierarchy_of(scene)
-        item = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), f"Study {name}")
-        nodes = [tables[0], second, third, *chart_nodes.values(), *point_nodes.values(), *series]
+        parts.remove_rest()
+        item = parts.item(f"Study {name}")
+        nodes = [shown, second, third, *chart_nodes.values(), *point_nodes.values(), *series]
         place_under(scene, [node for node in nodes if node is not None], item)
-    return StudyNodes(tables[0], second, third, chart_nodes, point_nodes, item)
+    return StudyNodes(shown, second, third, chart_nodes, point_nodes, item)
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -233,34 +236,39 @@ def _learning(found: Mapping[str, Any]) -> _Chart | None:
     return _Chart("learning curve", title, "training cases", _axis(found["measure"]), tuple(columns), series)
 
 
-def _add_chart(scene: Any, name: str, chart: _Chart, table: Any) -> tuple[Any, list[Any]]:
-    slicer = import_slicer()
-    node = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", name)
+def _add_chart(parts: StudyParts, chart: _Chart, table: Any) -> tuple[Any, list[Any]]:
+    node, is_new = parts.node(chart.key, "vtkMRMLPlotChartNode")
+    if is_new:
+        node.SetLegendVisibility(True)
     node.SetTitle(chart.title)
     node.SetXAxisTitle(chart.x)
     node.SetYAxisTitle(chart.y)
-    node.SetLegendVisibility(True)
-    kinds, added = slicer.vtkMRMLPlotSeriesNode, []
-    for one in chart.series:
-        series = scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", one.name)
-        series.SetAndObserveTableNodeID(table.GetID())
-        series.SetXColumnName(one.x)
-        series.SetYColumnName(one.y)
-        series.SetPlotType(kinds.PlotTypeScatter)
-        series.SetLineStyle(kinds.LineStyleSolid if one.is_line else kinds.LineStyleNone)
-        series.SetMarkerStyle(kinds.MarkerStyleNone if chart.key == "roc" else kinds.MarkerStyleCircle)
-        series.SetColor(*_rgb(COLOURS[one.colour % len(COLOURS)]))
-        node.AddAndObservePlotSeriesNodeID(series.GetID())
-        added.append(series)
-    return node, added
+    series = [_add_series(parts, chart, one, table) for one in chart.series]
+    for each in series:
+        if not node.HasPlotSeriesNodeID(each.GetID()):
+            node.AddAndObservePlotSeriesNodeID(each.GetID())
+    return node, series
+
+
+def _add_series(parts: StudyParts, chart: _Chart, one: _Series, table: Any) -> Any:
+    node, is_new = parts.node(f"{chart.key} series {one.y}", "vtkMRMLPlotSeriesNode", one.name)
+    if is_new:
+        node.SetPlotType(node.PlotTypeScatter)
+        node.SetLineStyle(node.LineStyleSolid if one.is_line else node.LineStyleNone)
+        node.SetMarkerStyle(node.MarkerStyleNone if chart.key == "roc" else node.MarkerStyleCircle)
+        node.SetColor(*_rgb(COLOURS[one.colour % len(COLOURS)]))
+    node.SetAndObserveTableNodeID(table.GetID())
+    node.SetXColumnName(one.x)
+    node.SetYColumnName(one.y)
+    return node
 
 
 def _rgb(colour: str) -> tuple[float, float, float]:
     return tuple(int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
 
 
-def _table(scene: Any, name: str, columns: Sequence[Column]) -> Any:
-    node = scene.AddNewNodeByClass("vtkMRMLTableNode", name)
+def _table(parts: StudyParts, key: str, columns: Sequence[Column]) -> Any:
+    node, _ = parts.node(key, "vtkMRMLTableNode")
     fill_table(node, columns)
     return node
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .button_run import ButtonRun
-from .change import one_change, output_node
+from .change import one_change, output_node, remove_node
 from .packages import ensure_packages
 from .panel import Timer
 from .plan_words import study_plan_text
@@ -21,6 +21,7 @@ from .window import Window
 
 _TITLE = "XTL Transfer"
 _REPORT = "report.html"
+_STATE = "XTL.Study"  # attribute of the table
 
 
 class StudySection:
@@ -152,6 +153,9 @@ class StudySection:
         parameters.studyTable = nodes.results
         parameters.studyChart = next(iter(nodes.charts.values()), None)
         parameters.EndModify(modifying)
+        state = self._state_table()
+        if state is not None:  # the results say more
+            remove_node(state, self._scene)
         self.update()
 
     def show_chart(self) -> None:
@@ -213,11 +217,15 @@ class StudySection:
             columns.append(Column(name, self._tr(title), np.array([arm[name] for arm in arms], dtype=np.int32)))
         tip = self._tr("Mean over the finished runs so far: how it goes, not what the report will say")
         columns.append(Column("mean", f"{board['metric']} so far", np.array(means, dtype=np.float64), "", tip))
-        own = self._parameters.studyTable
-        own = own if own is not None and own.GetAttribute("XTL.Study") == "state" else None
         with one_change(self._scene):
-            node = output_node(own, "vtkMRMLTableNode", "Study state", self._scene)
-            node.SetAttribute("XTL.Study", "state")
+            node = output_node(self._state_table(), "vtkMRMLTableNode", "Study state", self._scene)
+            node.SetAttribute(_STATE, "state")
             fill_table(node, columns)
         self._parameters.studyTable = node
         self._ui.studyTableView.resizeColumnsToContents()
+
+    def _state_table(self) -> Any:
+        """The table of a study that runs or was stopped; None when there is none."""
+        kind = "vtkMRMLTableNode"
+        tables = [self._scene.GetNthNodeByClass(n, kind) for n in range(self._scene.GetNumberOfNodesByClass(kind))]
+        return next((table for table in tables if table.GetAttribute(_STATE) == "state"), None)
