@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the layout, for example target=cancel or rater=staple",
+        help="an option of the layout, for example target=cancel or raters=staple; Resources/Docs/data.md lists them",
     )
     data.add_argument("--validation", type=float, default=0.0, metavar="SHARE", help="share of patients for validation")
     data.add_argument("--test", type=float, default=0.0, metavar="SHARE", help="share of patients for test")
