@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from support.study_lists import CLASSIFICATION, SEGMENTATION, chain_values, findings_of, scans_of, study_of
 from support.toys import write_toy_mammograms, write_toy_volumes
 from XTLLib.data.datalist import Datalist, Entry
-from XTLLib.errors import InputError
+from XTLLib.errors import InputError, MissingPackageError
 from XTLLib.study.check import require_runnable
 from XTLLib.study.config import Study
 
@@ -85,6 +86,14 @@ def test_a_budget_may_differ_only_where_the_study_says_so_and_the_rest_where_the
 def test_what_does_not_fit_the_data(more, words):
     study = study_of([{"name": "TL", "chain": chain_values(CLASSIFICATION)}], **more)
     assert words in refusal(study, findings_of(BALANCED))
+
+
+def test_a_package_that_a_baseline_needs_is_missed_before_anything_runs(monkeypatch):
+    study = study_of([{"name": "TL", "chain": chain_values(CLASSIFICATION)}], baselines=["radiomics-lr"])
+    require_runnable(study, findings_of(BALANCED))
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(MissingPackageError, match="scikit-image"):
+        require_runnable(study, findings_of(BALANCED))
 
 
 def test_a_chain_for_another_task_is_named():

@@ -324,7 +324,7 @@ def test_without_matplotlib_the_page_says_so(planted_dice, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     write_study_report(planted_dice, tmp_path)
     page = Page((tmp_path / "report.html").read_text())
-    assert "svg" not in page.tags and "Install matplotlib" in page.text and "Differences in Dice" in page.text
+    assert "svg" not in page.tags and "pip install matplotlib" in page.text and "Differences in Dice" in page.text
 
 
 def test_methods_say_what_the_study_did(tmp_path):

@@ -38,6 +38,15 @@ class InputError(XTLError):
 class MissingPackageError(XTLError):
     """A Python package that the requested work needs is not installed."""
 
+    @classmethod
+    def of(cls, what: str, package: str, extra: str) -> MissingPackageError:
+        """The error of ``what`` (a noun, plural) that needs ``package``, which XTL's ``extra`` installs with pip."""
+        return cls(
+            f"{what} need the Python package {package}",
+            f'Install it with: python -m pip install {package} (pip install ".[{extra}]" has it; '
+            f'in Slicer: slicer.util.pip_install("{package}"))',
+        )
+
 
 class Cancelled(Exception):
     """The user asked for the running work to stop; nothing is wrong."""

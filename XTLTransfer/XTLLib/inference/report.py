@@ -64,7 +64,7 @@ def new_page() -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingPackageError("the report needs the Python package matplotlib", "Install matplotlib") from error
+        raise MissingPackageError.of("reports", "matplotlib", "scene") from error
     figure = Figure(figsize=_PAGE_INCHES, facecolor="white")
     FigureCanvasAgg(figure)
     figure.text(0.02, 0.018, f"{RESEARCH_NOTE}.", color=INK, fontsize=10, weight="bold", va="bottom")

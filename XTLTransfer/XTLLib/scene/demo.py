@@ -117,7 +117,7 @@ def _require_tools() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise MissingPackageError("the report needs the Python package matplotlib", "Install matplotlib") from error
+        raise MissingPackageError.of("reports", "matplotlib", "scene") from error
 
 
 def _train_all(

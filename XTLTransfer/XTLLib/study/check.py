@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.datalist import Datalist, Entry, digest_of_image
-from ..errors import InputError
+from ..errors import InputError, MissingPackageError
 from ..training.fitness import shared_patients
 from ..training.run_folder import load_datalists
 from ..transfer.chain import Chain
@@ -25,6 +26,8 @@ _UNITS = {"classification": ("patient", "finding"), "segmentation": ("patient", 
 
 def require_runnable(study: Study, datalist: Datalist) -> None:
     """Raise InputError, naming the arm, fold or size and the remedy, unless every run of the study can be believed.
+
+    Raises MissingPackageError when a baseline needs a package that is not installed.
 
     Refused: arms, baselines, metrics and units for another task; cases without a label; arms whose target stages
     differ in more than the study file says; one image under two patients, or in a source and in the target; a fold
@@ -58,6 +61,8 @@ def _require_task(study: Study, task: str) -> None:
                 f"the baseline {name} is for {BASELINE_TASKS[name]}, the datalist {study.datalist} is for {task}",
                 f"Choose among {', '.join(b for b, t in BASELINE_TASKS.items() if t == task)}",
             )
+    if "radiomics-lr" in study.baselines and importlib.util.find_spec("skimage") is None:
+        raise MissingPackageError.of("radiomics features", "scikit-image", "study")
     if study.metric_of(task) not in METRICS[task]:
         raise InputError(
             f"the primary_metric {study.primary_metric} does not exist in {task}",

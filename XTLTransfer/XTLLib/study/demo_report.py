@@ -42,7 +42,7 @@ def write_demo_report(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingPackageError("the report needs the Python package matplotlib", "Install matplotlib") from error
+        raise MissingPackageError.of("reports", "matplotlib", "scene") from error
 
     figure = Figure(figsize=_PAGE_INCHES, facecolor="white")
     FigureCanvasAgg(figure)

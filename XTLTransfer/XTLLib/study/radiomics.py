@@ -117,10 +117,7 @@ def _co_occurrence(levels: np.ndarray) -> np.ndarray:
     try:
         from skimage.feature import graycomatrix, graycoprops
     except ImportError as error:
-        raise MissingPackageError(
-            "the baseline radiomics-lr needs the Python package scikit-image",
-            "Install it with: python -m pip install scikit-image",
-        ) from error
+        raise MissingPackageError.of("radiomics features", "scikit-image", "study") from error
     matrices = graycomatrix(levels, DISTANCES, np.deg2rad(ANGLES), levels=LEVELS)
     found = {name: graycoprops(matrices, name) for name in PROPERTIES}
     # Where the first or the second pixels of all pairs are of one level the correlation is 0/0: rounding would decide.

@@ -191,7 +191,7 @@ def _png(pixels: np.ndarray) -> bytes:
     try:
         from matplotlib.image import imsave
     except ImportError as error:
-        raise MissingPackageError("pictures need the Python package matplotlib", "Install matplotlib") from error
+        raise MissingPackageError.of("pictures", "matplotlib", "study") from error
     stream = io.BytesIO()
     imsave(stream, pixels, format="png", metadata={"Software": None})
     return stream.getvalue()

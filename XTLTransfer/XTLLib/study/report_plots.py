@@ -202,7 +202,7 @@ def _drawn(draw: Callable[[Figure], None], height: float, label: str) -> str:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingPackageError("plots need the Python package matplotlib", "Install matplotlib") from error
+        raise MissingPackageError.of("plots", "matplotlib", "study") from error
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": label}):
         figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
         FigureCanvasSVG(figure)
