@@ -76,6 +76,68 @@ def test_a_model_that_is_no_model_is_refused_with_the_reason(panel, tmp_path):
     assert not (tmp_path / "home" / "models" / "nothing").exists()
 
 
+class Asked(FakeWindow):
+    """A window whose user gives one answer after the other."""
+
+    def answer(self, *answers: bool) -> None:
+        self.asked.clear()
+        self.answers = list(answers)
+
+    def confirm(self, question: str) -> bool:
+        self.asked.append(question)
+        return self.answers.pop(0)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_name_that_is_taken_and_code_are_asked_about_one_after_the_other(panel, bundle, tmp_path):
+    ui, library, source = panel.widget.ui, tmp_path / "home" / "models", tmp_path / 'it\'s "ours" <b>ü'
+    copytree(bundle, library / "untrained-ms")
+    copytree(bundle, source)
+    (source / "scripts").mkdir()
+    (source / "scripts" / "own.py").write_text("print(1)")
+    (source / "docs" / "README.md").write_text("another one")
+    window = with_window(panel, Asked(str(source)))
+    before = _contents(library)
+
+    def attempt(*answers: bool) -> str:
+        window.answer(*answers)
+        ui.importFolderButton.click()
+        wait(lambda: not window.answers and not panel.widget._panel.library.is_running)
+        assert window.errors == []
+        return ui.libraryLabel.text
+
+    assert "Nothing was imported" in attempt(False)
+    assert "scripts/own.py (Python code)" in window.asked[0]
+    assert "Do you trust where it comes from" in window.asked[0]
+    assert "<" not in window.asked[0], "the box would take it for mark-up"
+    assert "Nothing was imported" in attempt(True, False)
+    assert "has a model untrained-ms already. Replace it" in window.asked[1]
+    assert _contents(library) == before
+    assert "Imported as untrained-ms." in attempt(True, True)
+    assert "never runs" in ui.libraryLabel.text
+    assert (library / "untrained-ms" / "docs" / "README.md").read_text() == "another one"
+
+
+def test_a_replacement_that_fails_leaves_the_model_as_it_was(panel, bundle, tmp_path):
+    library, source = tmp_path / "home" / "models", tmp_path / "source"
+    copytree(bundle, library / "untrained-ms")
+    copytree(bundle, source)
+    weights = source / "models" / "model.pt"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    before = _contents(library)
+    window = with_window(panel, Asked(str(source)))
+    window.answer(True)
+    panel.widget.ui.importFolderButton.click()
+    wait(lambda: window.errors)
+    assert "holds weights of 1000 bytes" in str(window.errors[0][1])
+    assert _contents(library) == before
+    assert [path.name for path in library.iterdir()] == ["untrained-ms"]
+    assert panel.widget.ui.importFolderButton.enabled
+
+
 def test_export_and_use(panel, bundle, tmp_path):
     ui, window = panel.widget.ui, with_window(panel, FakeWindow(str(tmp_path / "out.zip")))
     copytree(bundle, tmp_path / "home" / "models" / "mine")

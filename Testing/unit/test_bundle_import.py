@@ -325,6 +325,7 @@ def test_a_configuration_that_names_other_code_needs_trust(copy, file, change, w
     with pytest.raises(InputError, match=words) as caught:
         import_bundle(copy)
     assert "--trust" in str(caught.value) and left_in_library() == []
+    assert (caught.value.needs, caught.value.about) == ("trust", caught.value.what.partition(" write: ")[2])
     imported = import_bundle(copy, trust=True)
     assert any("never runs" in note for note in imported.notes)
 

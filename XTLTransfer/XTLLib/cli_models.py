@@ -109,16 +109,20 @@ def _list(arguments: argparse.Namespace, progress_of: ProgressOf, say: Say) -> N
 
 
 def _import(arguments: argparse.Namespace, progress_of: ProgressOf, say: Say) -> None:
-    from .bundle.importing import import_bundle
+    from .bundle.importing import NeedsConsent, import_bundle
 
-    with progress_of(arguments) as progress:
-        imported = import_bundle(
-            arguments.source,
-            name=arguments.name,
-            trust=arguments.trust,
-            replace=arguments.replace,
-            progress=progress,
-        )
+    try:
+        with progress_of(arguments) as progress:
+            imported = import_bundle(
+                arguments.source,
+                name=arguments.name,
+                trust=arguments.trust,
+                replace=arguments.replace,
+                progress=progress,
+            )
+    except NeedsConsent as error:
+        tell_result(arguments, needs=error.needs, about=error.about)  # the parent can ask its user
+        raise
     _tell_imported(imported, arguments, say)
 
 

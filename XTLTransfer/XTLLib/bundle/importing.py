@@ -30,6 +30,20 @@ class Imported:
     notes: tuple[str, ...]
 
 
+class NeedsConsent(InputError):
+    """A model that comes in only when its user says so.
+
+    Attributes
+    ----------
+    needs : the argument of import_bundle that says it, "trust" or "replace".
+    about : what there is to consent to: the code that is named, or the name of the model that goes.
+    """
+
+    def __init__(self, what: str, remedy: str, *, needs: str, about: str) -> None:
+        super().__init__(what, remedy)
+        self.needs, self.about = needs, about
+
+
 def import_bundle(
     source: str | os.PathLike,
     *,
@@ -55,7 +69,8 @@ def import_bundle(
 
     Raises
     ------
-    InputError : names what is wrong; the library is then as it was.
+    NeedsConsent : it would come in with ``trust`` or ``replace``, as far as was looked.
+    InputError : names what is wrong. The library is then as it was.
     """
     progress = progress or Progress()
     library = models_folder()
@@ -67,10 +82,12 @@ def import_bundle(
         unpack_bundle(source, draft, limits, progress.part(0, 0.5))
         code = code_in(draft)
         if code and not trust:
-            raise InputError(
+            raise NeedsConsent(
                 f"{source} names code that XTL did not write: {enumerate_some(code)}",
                 "XTL would not run it, python -m monai.bundle run would. If you trust where it comes from, "
                 "import it with --trust",
+                needs="trust",
+                about=enumerate_some(code),
             )
         bundle = _described(draft, source)
         if check is not None:
@@ -88,11 +105,13 @@ def import_bundle(
 
 
 def require_free_name(name: str, replace: bool) -> None:
-    """Raise InputError unless the library can take a model of that name."""
+    """Raise NeedsConsent, or InputError for what is no name, unless the library can take a model of that name."""
     if (models_folder() / checked_name(name)).exists() and not replace:
-        raise InputError(
+        raise NeedsConsent(
             f"the library has a model {name} already",
             "Remove it first, give another name with --name, or replace it with --replace",
+            needs="replace",
+            about=name,
         )
 
 

@@ -77,9 +77,14 @@ class LibrarySection:
         self.import_from(self._window.ask_for_folder(self._tr("Import a model: its folder")))
 
     def import_from(self, source: str) -> None:
-        """Take in a bundle. ``source`` : archive or folder, "" for none: the user thought better of it."""
+        """Take in a bundle, after a question where it names code or takes the place of a model.
+
+        Parameters
+        ----------
+        source : archive or folder, "" for none: the user thought better of it.
+        """
         if source:
-            self._start(["import", source], self._take_import, packages=True)
+            self._import(source, ())
 
     def export(self) -> None:
         """Write the chosen model as an archive."""
@@ -183,7 +188,33 @@ class LibrarySection:
         if not names and not self._message:
             self._message = self._tr("The library is empty. Import a model, or add one that you have trained.")
 
-    def _take_import(self, found: Mapping[str, Any]) -> None:
+    def _import(self, source: str, consents: tuple[str, ...]) -> None:
+        """``consents`` : "trust" and "replace", as far as the user has agreed."""
+        words = ["import", source, *(f"--{each}" for each in consents)]
+        self._start(words, lambda found: self._take_import(found, source, consents), packages=True)
+
+    def _ask_and_import(self, found: Mapping[str, Any], source: str, consents: tuple[str, ...]) -> None:
+        questions = {
+            "trust": self._tr(
+                "{source} names code that XTL did not write: {about}.\n\nXTL runs none of it; another program that "
+                "is given this model may. Do you trust where it comes from, and import it?"
+            ),
+            "replace": self._tr(
+                "The library has a model {about} already. Replace it by the one in {source}? "
+                "The model that is there now is deleted; this cannot be undone."
+            ),
+        }
+        question = questions[found["needs"]].format(source=source, about=found["about"])
+        if self._window.confirm(question.replace("<", "‹")):  # a message box would take it for mark-up
+            self._import(source, (*consents, found["needs"]))
+        else:
+            self._message = self._tr("Nothing was imported; the library is as it was.")
+            self.update()
+
+    def _take_import(self, found: Mapping[str, Any], source: str, consents: tuple[str, ...]) -> None:
+        if "needs" in found:
+            self._after = lambda: self._ask_and_import(found, source, consents)
+            return
         notes = "".join(f" {note}." for note in found["notes"])
         self._refresh_saying(self._tr("Imported as {name}.").format(name=found["name"]) + notes)
 
