@@ -9,15 +9,18 @@ from PySide6.QtCore import Property, Signal
 
 
 class ctkCollapsibleButton(QtWidgets.QWidget):
-    """A titled section whose content is hidden when collapsed; what was hidden before stays hidden."""
+    """A titled section whose content is hidden when collapsed.
+
+    What is shown or hidden while it is collapsed comes true when it is opened, as with CTK's own.
+    """
 
     contentsCollapsed = Signal(bool)
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
         self._text = ""
-        self._collapsed = False
-        self._shown: list[QtWidgets.QWidget] = []
+        self._collapsed = self._is_forcing = False
+        self._wanted: dict[QtWidgets.QWidget, bool] = {}
         self.setContentsMargins(0, self._header(), 0, 0)
 
     def _header(self) -> int:
@@ -31,19 +34,34 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
         if collapsed == self._collapsed:
             return
         self._collapsed = collapsed
-        if collapsed:
-            children = self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly)
-            self._shown = [child for child in children if not child.isHidden()]
-        for child in self._shown:
-            child.setVisible(not collapsed)
+        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly):
+            if collapsed:
+                self._wanted[child] = not child.isHidden()
+            self._force(child)
         self.setMaximumHeight(self._header() if collapsed else 16777215)
         self.contentsCollapsed.emit(collapsed)
 
+    def _force(self, child: QtWidgets.QWidget) -> None:
+        self._is_forcing = True
+        child.setVisible(not self._collapsed and self._wanted.get(child, True))
+        if self._collapsed:  # else Qt takes hiding it once more for nothing new, and tells nobody
+            child.setAttribute(QtCore.Qt.WA_WState_ExplicitShowHide, False)
+        self._is_forcing = False
+
     def childEvent(self, event: QtCore.QChildEvent) -> None:
         super().childEvent(event)
-        if self._collapsed and event.added() and isinstance(event.child(), QtWidgets.QWidget):
-            self._shown.append(event.child())
-            event.child().hide()
+        if event.added() and isinstance(event.child(), QtWidgets.QWidget):
+            event.child().installEventFilter(self)
+            if self._collapsed:
+                self._force(event.child())
+
+    def eventFilter(self, child: QtCore.QObject, event: QtCore.QEvent) -> bool:
+        shown = event.type() == QtCore.QEvent.ShowToParent
+        if not self._is_forcing and (shown or event.type() == QtCore.QEvent.HideToParent):
+            self._wanted[child] = shown
+            if shown and self._collapsed:
+                self._force(child)
+        return False
 
     def mousePressEvent(self, event: QtGui.QMouseEvent) -> None:
         if event.position().y() < self._header():

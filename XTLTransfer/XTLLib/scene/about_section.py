@@ -23,7 +23,7 @@ class AboutSection:
 
     Parameters
     ----------
-    layout : of the module's panel; the section is added at its end. timer : a new qt.QTimer.
+    layout : of the module's panel; the section is added at its end, and room below it. timer : a new qt.QTimer.
     """
 
     def __init__(self, layout: Any, timer: Any) -> None:
@@ -35,6 +35,7 @@ class AboutSection:
         self._widget = slicer.util.loadUI(str(_UI_FILE))
         self.ui = slicer.util.childWidgetVariables(self._widget)
         layout.addWidget(self._widget)
+        layout.addStretch(1)  # a window higher than the panel leaves its room empty below
         text = tr("XTL {version}: transfer learning from mammograms to MRI. Research software, not a medical device.")
         self.ui.aboutLabel.text = text.format(version=__version__)
         self.ui.selfCheckText.visible = self.ui.copyButton.visible = False

@@ -70,5 +70,5 @@ def _text(method: str) -> str:
     from slicer.i18n import tr as _
 
     if not method:
-        return _("the whole image")
-    return _("a mask by the built-in method") if method == BUILT_IN else _("a mask by {name}").format(name=method)
+        return _("The whole image")
+    return _("A mask by the built-in method") if method == BUILT_IN else _("A mask by {name}").format(name=method)

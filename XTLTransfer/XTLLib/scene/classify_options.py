@@ -36,8 +36,8 @@ class ClassifyOptions:
         self._ui = ui
         self._parameters: Any = None
         self._choices: dict[str, tuple[str, ...]] = {}
-        self._texts = {"none": tr("none"), "grad-cam": tr("Grad-CAM"), "occlusion": tr("occlusion"), "both": tr("both")}
-        self._texts |= {"auto": tr("automatic"), "cpu": tr("processor (CPU)"), "cuda": tr("graphics card (CUDA)")}
+        self._texts = {"none": tr("None"), "grad-cam": tr("Grad-CAM"), "occlusion": tr("Occlusion"), "both": tr("Both")}
+        self._texts |= {"auto": tr("Automatic"), "cpu": tr("Processor (CPU)"), "cuda": tr("Graphics card (CUDA)")}
 
     def update(self, parameters: Any, bundle: Any) -> None:
         """Show what is chosen, the operating points of a bundle (or None), and what the chosen one gives."""

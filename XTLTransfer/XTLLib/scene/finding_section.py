@@ -39,7 +39,7 @@ class FindingSection:
         self._parameters: Any = None
         self._is_showing = False  # what is set meanwhile was not chosen by the user
         self.live = LiveFindings(on_change)
-        for text in (tr("unknown"), *ZONES):
+        for text in (tr("Unknown"), *ZONES):
             ui.zoneComboBox.addItem(text)
 
     def attach(self, parameters: Any, scene: Any) -> None:

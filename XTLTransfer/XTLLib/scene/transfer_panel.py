@@ -6,7 +6,7 @@ Widgets and timers are known by their properties only, so that no GUI library is
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,9 @@ class TransferPanel:
         self.study = StudySection(ui, scene, window, timer)
         self.library = LibrarySection(ui, window, timer)
         self._previewer, self._settings = Previewer(), ChainSettings()
-        texts = {"": tr("Chain file of my own"), "auto": tr("automatic"), "cpu": tr("processor (CPU)")}
-        weights = {"": tr("as in the chain"), "imagenet": tr("ImageNet (downloaded)"), "random": tr("random")}
-        texts |= {"cuda": tr("graphics card (CUDA)")}
+        texts = {"": tr("Chain file of my own"), "auto": tr("Automatic"), "cpu": tr("Processor (CPU)")}
+        weights = {"": tr("As in the chain"), "imagenet": tr("ImageNet (downloaded)"), "random": tr("Random")}
+        texts |= {"cuda": tr("Graphics card (CUDA)")}
         self.boxes = {
             "chainPreset": ChoiceBox(ui.chainPresetComboBox, "chainPreset", ("", *chain_presets()), texts),
             "weights": ChoiceBox(ui.weightsComboBox, "weights", WEIGHTS, weights),
@@ -86,6 +86,7 @@ class TransferPanel:
         self._parameters: Any = None
         self._message = self._plan_text = ""
         self._planned: ChainChoice | None = None
+        self._pending: Callable[[], None] | None = None  # what waits for the chain to be looked at
         self._kept: frozenset[str] = frozenset()
         self._looked = 0.0
 
@@ -115,7 +116,7 @@ class TransferPanel:
         for box in self.boxes.values():
             box.release()
         self.study.release()
-        self._parameters = None
+        self._parameters = self._pending = None
         self._message = ""
 
     def close(self) -> None:
@@ -159,46 +160,20 @@ class TransferPanel:
         if self._parameters is None or self._previewer.choice is None:
             return
         self._message = self._tr("Nothing was trained.")
-        with_resume = self._folder == "begun"
-        try:
-            ensure_packages(_TITLE, training=True)
-            choice = self._previewer.choice
-            self._kept = finished_stages(Path(choice.out))
-            self._logic.start(choice.path, choice.out, with_resume, choice.words, self._parameters.device)
-        except Exception as error:
-            self._window.show_error(self._tr("The training was not started."), error)
-            self.update()
-            return
-        self._previewer.close()  # its memory is of use to the training
-        for name in ("chain", "source", "target", "output"):
-            getattr(self._ui, f"{name}PathLineEdit").addCurrentPathToHistory()
-        self._ui.resultLineEdit.text = ""
-        self._run.begin()
-        self._ui.statusLabel.text = self._tr("Starting ...")
-        self._timer.start()
+        self._with_packages(self._train, self._tr("The training was not started."))
 
     def plan(self) -> None:
         """Find out what the chain needs, in a process of its own; while that runs, cancel."""
         if self._plan.is_running:
             self._plan.cancel()
-            return
-        choice = self._previewer.choice
-        if self._parameters is None or choice is None:
-            return
-        ensure_packages(_TITLE, training=True)
-        from ..training.result_process import ResultProcess
-
-        words = [word for change in choice.words for word in ("--set", change)]
-        command = ["train", choice.path, "--dry-run", "--device", self._parameters.device, *words]
-        self._planned = choice
-        if self._plan.start(ResultProcess(command), self._take_plan):
-            self._timer.start()
-        self.update()
+        elif self._parameters is not None and self._previewer.choice is not None:
+            self._with_packages(self._begin_plan, self._tr("The chain was not planned."))
 
     def tick(self) -> None:
         """Take in what the processes reported, and notice their ends."""
         if self._previewer.poll():
             self.update()
+        self._go_on()
         self._plan.tick()
         self.study.tick()
         self.library.tick()
@@ -260,6 +235,14 @@ class TransferPanel:
             return self._tr("This chain is trained in this folder already. Choose another folder to train it again.")
         return ""
 
+    def _unseen(self) -> str:
+        """Why the chosen chain is not shown; "" where it is."""
+        if self._previewer.can_answer:
+            return ""
+        return self._tr(
+            "Apply and Plan offer to install the Python packages that are lacking; then the chain is shown."
+        )
+
     def _show_chain(self) -> None:
         ui, answer = self._ui, self._answer
         stages = answer.get("stages") or (answer.get("own") or {}).get("stages") or ()
@@ -311,14 +294,12 @@ class TransferPanel:
         ui.applyButton.enabled = not missing and not self._plan.is_running
         doing = self._tr("Go on where the training was stopped") if is_resumed else self._tr("Train the chain")
         ui.applyButton.toolTip = missing or doing
-        ui.statusLabel.text = self._message or missing
+        ui.statusLabel.text = self._message or missing or self._unseen()
         ui.showCurveButton.enabled = parameters.trainingCurve is not None
         ui.addToLibraryButton.enabled = bool(ui.resultLineEdit.text) and not self.library.is_running
         if self._plan.is_running:
             return
-        can_plan = bool(self._answer.get("stages")) and not self._previewer.is_waiting
-        can_plan = can_plan and not self._answer.get("problem")
-        ui.planButton.enabled = can_plan
+        can_plan = ui.planButton.enabled = self._can_plan()
         ui.planButton.toolTip = (
             self._tr("Time and memory of every stage, from three steps on a sample of the data (seconds to a minute)")
             if can_plan
@@ -332,7 +313,72 @@ class TransferPanel:
     def _take_plan(self, found: Mapping[str, Any]) -> None:
         self._plan_text = chain_plan_text(found["plan"])
 
+    def _begin_plan(self) -> None:
+        from ..training.result_process import ResultProcess
+
+        choice = self._previewer.choice
+        if not self._can_plan():
+            return
+        words = [word for change in choice.words for word in ("--set", change)]
+        command = ["train", choice.path, "--dry-run", "--device", self._parameters.device, *words]
+        self._planned = choice
+        if self._plan.start(lambda: ResultProcess(command), self._take_plan):
+            self._timer.start()
+        self.update()
+
+    def _can_plan(self) -> bool:
+        if not self._previewer.can_answer:  # the packages will be asked for
+            return self._previewer.choice is not None
+        return not self._previewer.is_waiting and bool(self._answer.get("stages")) and not self._answer.get("problem")
+
+    # --- packages -------------------------------------------------------------------------------
+
+    def _with_packages(self, action: Callable[[], None], failed: str) -> None:
+        """Do something once the packages are there, and the chain was looked at with them.
+
+        Before that, it is not known which of the choices the chain has room for.
+
+        Parameters
+        ----------
+        failed : what did not come about, a sentence.
+        """
+        try:
+            ensure_packages(_TITLE, training=True)
+        except Exception as error:
+            self._window.show_error(failed, error)
+            self.update()
+            return
+        self._pending = action
+        if self._previewer.answer is None:
+            self._previewer.forget()
+            self.update()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._pending is not None and not self._previewer.is_waiting:
+            action, self._pending = self._pending, None
+            action()
+
     # --- the training ---------------------------------------------------------------------------
+
+    def _train(self) -> None:
+        choice = self._previewer.choice
+        if self._parameters is None or choice is None or self._missing():
+            return
+        try:
+            self._kept = finished_stages(Path(choice.out))
+            self._logic.start(choice.path, choice.out, self._folder == "begun", choice.words, self._parameters.device)
+        except Exception as error:
+            self._window.show_error(self._tr("The training was not started."), error)
+            self.update()
+            return
+        self._previewer.close()  # its memory is of use to the training
+        for name in ("chain", "source", "target", "output"):
+            getattr(self._ui, f"{name}PathLineEdit").addCurrentPathToHistory()
+        self._ui.resultLineEdit.text = ""
+        self._run.begin()
+        self._ui.statusLabel.text = self._tr("Starting ...")
+        self._timer.start()
 
     def _tick_training(self) -> None:
         is_running = self._logic.isRunning
