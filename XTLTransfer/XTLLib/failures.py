@@ -85,7 +85,7 @@ def explain(error: BaseException) -> Failure:
     kind = _kind_of(error)
     why, remedy = _KINDS[kind]
     if isinstance(error, XTLError):
-        return Failure(kind, _sentence(error.what), why, _sentence(error.remedy))
+        return Failure(kind, sentence(error.what), why, sentence(error.remedy))
     return Failure(kind, _what_of(error, kind), why, remedy)
 
 
@@ -123,7 +123,8 @@ def _what_of(error: BaseException, kind: str) -> str:
     return f"An unexpected {type(error).__name__} occurred"
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """With a capital letter, unless a path or a name begins it, and without a full stop."""
     text = text.strip().rstrip(".")
     return text[:1].upper() + text[1:] if text[:1].islower() and "/" not in text.split(" ")[0] else text
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, XTLError
+from .words import in_sentences
 
 # How a channel is called in the names of volumes, besides its own name.
 _ALIASES = {
@@ -50,7 +51,7 @@ class BundleReader:
             try:
                 self._bundle = bundle_for(self._task, path)
             except XTLError as error:
-                self._problem = str(error)
+                self._problem = in_sentences(str(error))
         return self._bundle, self._problem
 
 

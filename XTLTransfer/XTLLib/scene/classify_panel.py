@@ -17,6 +17,7 @@ from .classify_options import ClassifyOptions, options_of
 from .classify_run import OUTPUTS, BackgroundRating
 from .finding_section import FindingSection
 from .live_findings import DueFinding
+from .words import in_sentences
 
 _OPTIONS = "XTL.Options"  # attribute of the lesion table: what its ratings were asked for with
 _KEPT_OPTIONS = ("views", "evidence", "operating_point")
@@ -153,7 +154,7 @@ class ClassifyPanel(ApplyPanel):
         parameters.EndModify(modifying)
         self._ui.tableView.resizeColumnsToContents()
         self._moved_timer.start()  # points may have moved while it ran
-        return " ".join((f"{self.section.summary}, {self._in_seconds()}.", *finished.notes))
+        return in_sentences(f"{self.section.summary}, {self._in_seconds()}", *finished.notes)
 
     def _rate_next(self) -> None:
         """Send the next finding that waits for a rating to the worker, where the model of the result is at hand."""
@@ -203,7 +204,7 @@ class ClassifyPanel(ApplyPanel):
     def _refuse(self, error: XTLError) -> None:
         due, self._due = self._due, None
         self.section.live.refuse(due, self._tr("not rated: {why}").format(why=error.what))
-        self.say(str(error))
+        self.say(in_sentences(str(error)))
         self._moved_timer.start()
 
     def _stop_rating(self) -> None:

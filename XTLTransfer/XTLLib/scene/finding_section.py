@@ -17,6 +17,7 @@ from .clicks import ClickTool
 from .findings import findings_by_point, findings_from_node, set_zone
 from .live_findings import LiveFindings
 from .roc_plots import TruthNodes, truth_of_table
+from .words import in_sentences
 from .zone_nodes import guess_from_node
 
 
@@ -145,6 +146,8 @@ class FindingSection:
         if not rated:
             return ""
         text = self._tr("{count} findings rated, highest probability {highest:.2f}")
+        if len(rated) == 1:
+            text = self._tr("1 finding rated, probability {highest:.2f}")
         return text.format(count=len(rated), highest=max(rated))
 
     def follow(self, uses_zones: bool | None) -> None:
@@ -186,7 +189,7 @@ class FindingSection:
         for point, before, after in zip(points, points.values(), zoned.findings):
             if after.zone != before.zone:
                 set_zone(node, point, after.zone)
-        self._say(". ".join(zoned.notes) + "." if zoned.notes else self._tr("Every finding has a zone already."))
+        self._say(in_sentences(*zoned.notes) or self._tr("Every finding has a zone already."))
 
     def _compare(self) -> TruthNodes:
         nodes = truth_of_table(self._parameters.table, self._parameters.truth)
@@ -202,4 +205,4 @@ class FindingSection:
         try:
             action()
         except InputError as error:
-            self._say(str(error))
+            self._say(in_sentences(str(error)))

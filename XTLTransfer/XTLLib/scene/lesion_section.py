@@ -12,6 +12,7 @@ from ..errors import InputError
 from .clicks import ClickTool
 from .interactive import InteractiveLesions
 from .surfaces import hide_in_3d, is_shown_in_3d, show_in_3d
+from .words import in_sentences
 
 
 class LesionSection:
@@ -147,7 +148,8 @@ class LesionSection:
         if not self.lesions.is_live:
             return ""
         volume_ml = sum(lesion.volume_mm3 for lesion in lesions) / 1000
-        return _("{count} lesions, {volume:.2f} ml together").format(count=len(lesions), volume=volume_ml)
+        text = _("1 lesion, {volume:.2f} ml") if len(lesions) == 1 else _("{count} lesions, {volume:.2f} ml together")
+        return text.format(count=len(lesions), volume=volume_ml)
 
     def _refresh(self) -> None:
         if self.lesions.refresh():
@@ -179,6 +181,6 @@ class LesionSection:
         try:
             action()
         except InputError as error:
-            self._say(str(error))
+            self._say(in_sentences(str(error)))
             return False
         return True

@@ -17,6 +17,7 @@ from .panel import PanelRun
 from .session import import_slicer
 from .time_points import TimePointNodes, image_of, store_time_points, stored_time_points
 from .views import centre_slice_views
+from .words import in_sentences
 
 _OUTPUT_ROLE = "XTL.OverTime."  # + one of HISTORY_OUTPUTS
 
@@ -93,7 +94,7 @@ class LongitudinalSection:
         ui.compareButton.toolTip = missing or self._tr("Find new, enlarging, stable, shrinking and resolved lesions")
         table = self._outputs()["table"]
         self._show_table(table)
-        shown = "" if table is None else table.GetAttribute(SUMMARY) or ""
+        shown = "" if table is None else in_sentences(table.GetAttribute(SUMMARY) or "")
         ui.compareLabel.text = self._message or shown or missing
 
     @property
@@ -203,7 +204,7 @@ class LongitudinalSection:
             for role in HISTORY_OUTPUTS:
                 node = getattr(compared.nodes, role)
                 self._parameters.parameterNode.SetNodeReferenceID(_OUTPUT_ROLE + role, node.GetID())
-            self._message = " ".join((compared.nodes.table.GetAttribute(SUMMARY), *compared.notes))
+            self._message = in_sentences(compared.nodes.table.GetAttribute(SUMMARY), *compared.notes)
         except Cancelled:
             pass
         except Exception as error:

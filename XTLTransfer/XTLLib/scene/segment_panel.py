@@ -16,6 +16,7 @@ from .choices import missing_choice
 from .lesion_section import LesionSection
 from .longitudinal_section import LongitudinalSection
 from .packages import ensure_packages
+from .words import in_sentences
 from .worker_run import OUTPUTS, BackgroundSegmentation
 
 
@@ -173,7 +174,7 @@ class SegmentPanel(ApplyPanel):
     def _take_result(self) -> str:
         finished = self._background.finish(self._scene)
         self._show(finished.nodes)
-        return " ".join((f"{self.section.summary}, {self._in_seconds()}.", *finished.notes))
+        return in_sentences(f"{self.section.summary}, {self._in_seconds()}", *finished.notes)
 
     def _show(self, nodes: Any) -> None:
         parameters = self._parameters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..failures import sentence
+
 
 def tr(text: str) -> str:
     """Slicer's translation of a text; outside of Slicer, as it is."""
@@ -10,3 +12,8 @@ def tr(text: str) -> str:
     except ImportError:
         return text
     return translate(text)
+
+
+def in_sentences(*texts: str) -> str:
+    """Texts in a row, each with a capital letter and a full stop; empty ones are left out."""
+    return " ".join(f"{sentence(text)}." for text in texts if text)
