@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,15 @@ from XTLLib.bundle.importing import import_bundle
 from XTLLib.bundle.load import load_bundle, read_bundle
 from XTLLib.bundle.verify import verify_bundle
 from XTLLib.bundle.write import write_bundle
+from XTLLib.data.case import Case
+from XTLLib.data.findings import read_findings_csv
+from XTLLib.data.geometry import Grid
+from XTLLib.data.images import read_image, write_volume
 from XTLLib.data.patches import PatchSpec
+from XTLLib.data.volume import Volume
 from XTLLib.errors import InputError
 from XTLLib.files import sha256_of
+from XTLLib.inference.classify import classify_case
 from XTLLib.metrics.operating_points import OperatingPoint
 from XTLLib.metrics.recalibration import Isotonic, Temperature
 from XTLLib.networks.build import build_network
@@ -210,6 +217,53 @@ def test_a_bundle_without_either_is_written_as_before(tmp_path):
     assert "calibration" not in described and set(described["weights"]) == {"file", "sha256"}
     bundle = load_bundle(path)
     assert bundle.calibration is None and bundle.members == () and len(bundle.networks()) == 1
+
+
+@pytest.mark.parametrize(
+    "calibration", [TEMPERATURE, ISOTONIC, NONE, None], ids=["temperature", "isotonic", "none", "-"]
+)
+def test_monai_s_workflow_gives_the_probabilities_of_xtl_classify(calibration, tmp_path):
+    from monai.bundle import ConfigWorkflow
+
+    spec = replace(SPEC, zones=True)
+    torch.manual_seed(3)
+    first, *others = (build_network(spec).eval() for _ in range(3))
+    how = {"patches": PATCHES, "members": others, "calibration": calibration}
+    path = write_bundle(tmp_path / "bundle", first, spec, "classification", **how)
+    grid = Grid((9, 80, 80), np.diag([-1.0, -1.0, 3.0, 1.0]))
+    rng = np.random.default_rng(0)
+    for channel in PATCHES.channels:
+        write_volume(Volume(rng.random(grid.shape).astype(np.float32), grid, channel), tmp_path / f"{channel}.nii.gz")
+    lines = ["finding,r,a,s,zone", "1,-40,-40,12,PZ", "2,-37,-42,9,TZ", "3,-44,-36,15,"]
+    (tmp_path / "findings.csv").write_text("\n".join(lines) + "\n")
+    files = {"dataset_dir": str(tmp_path), "output_dir": str(tmp_path / "out"), "bundle_root": str(path)}
+    workflow = ConfigWorkflow(config_file=str(path / layout.INFERENCE), workflow_type="infer", **files)
+    workflow.initialize()
+    workflow.run()
+    rows = json.loads((tmp_path / "out" / "lesions.json").read_text())["rows"]
+
+    findings = tuple(finding for _, finding in read_findings_csv(tmp_path / "findings.csv"))
+    channels = {name: read_image(tmp_path / f"{name}.nii.gz") for name in PATCHES.channels}
+    rated = classify_case(Case("p", channels, "T2W", findings=findings), load_bundle(path), device="cpu").findings
+    expected = [one.probability for one in rated]
+    assert [row["probability"] for row in rows] == pytest.approx(expected, abs=2e-4)
+    if calibration in (TEMPERATURE, ISOTONIC):
+        assert expected != pytest.approx([one.raw_probability for one in rated], abs=2e-3)
+
+
+def test_a_configuration_of_before_which_ran_the_first_network_alone_is_still_trusted(written, tmp_path):
+    import shutil
+
+    path = Path(shutil.copytree(written, tmp_path / "earlier"))
+    config = json.loads((path / layout.INFERENCE).read_text())
+    assert len(config["inferer"]["members"]) == 2 and "calibration" in config["inferer"]
+    config["inferer"] = {key: config["inferer"][key] for key in ("_target_", "batch")}
+    (path / layout.INFERENCE).write_text(json.dumps(config))
+    write_hashes(path)
+    assert code_in(path) == ()
+    config["inferer"]["members"] = ["$__import__('os').getcwd()"]
+    (path / layout.INFERENCE).write_text(json.dumps(config))
+    assert "getcwd" in str(code_in(path))
 
 
 def test_an_ensemble_goes_through_export_and_import(written, tmp_path, monkeypatch):

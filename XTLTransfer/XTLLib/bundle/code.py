@@ -87,6 +87,8 @@ def _code_in_inference(folder: Path) -> Iterator[str]:
         ours: Mapping[str, Any] = {}
     else:
         ours, theirs = own_inference_config(bundle), _at_present_defaults(theirs, bundle.spec)
+        if theirs == _inference_config(bundle):  # as it was written before it had members and calibration
+            return
     if theirs == ours:
         return
     active = [f"{layout.INFERENCE}, {place}: {value[:80]}" for place, value in active_values(theirs)]
@@ -98,10 +100,14 @@ def _code_in_inference(folder: Path) -> Iterator[str]:
 
 def own_inference_config(bundle: Bundle) -> dict[str, Any]:
     """What XTL writes into ``configs/inference.json`` for a bundle's description."""
+    files = [file for file, _ in bundle.members]
+    return _inference_config(bundle, members=files, calibration=bundle.calibration)
+
+
+def _inference_config(bundle: Bundle, **ensemble: Any) -> dict[str, Any]:
     post = {"threshold": bundle.threshold, "minimum_volume_mm3": bundle.minimum_volume_mm3}
-    return json.loads(
-        json.dumps(inference_config(bundle.spec, bundle.preparation, bundle.patch_spec, **post, name=bundle.name))
-    )
+    values = inference_config(bundle.spec, bundle.preparation, bundle.patch_spec, **post, name=bundle.name, **ensemble)
+    return json.loads(json.dumps(values))
 
 
 def _at_present_defaults(config: dict[str, Any], spec: NetworkSpec) -> dict[str, Any]:

@@ -59,17 +59,17 @@ def readme_text(described: Mapping[str, Any], provenance: Mapping[str, Any]) -> 
 
 
 def _ensemble_text(described: Mapping[str, Any]) -> str:
-    """What the second line of "Use" leaves out, and what the calibration rests on."""
+    """How many networks there are, what the calibration rests on, and what the second line of "Use" leaves out."""
     count, calibration = 1 + len(described["weights"].get("members", ())), described.get("calibration")
     lines = []
     if count > 1:
-        lines.append(f"These are {count} networks, whose mean is the result; the second line runs the first one only.")
+        lines.append(f"These are {count} networks, whose mean is the result.")
     if calibration is not None:
         points = ", ".join(point["rule"] for point in calibration["operating_points"]) or "none"
         lines.append(
             f"Probabilities are calibrated ({calibration['method']}) on {calibration['findings']} findings of "
             f"{calibration['patients']} patients, {calibration['positives']} of them positive "
-            f"({calibration['source']}); operating points: {points}. The second line gives them uncalibrated."
+            f"({calibration['source']}); operating points: {points}. The second line writes no class."
         )
     return "".join(f"\n\n{line}" for line in lines)
 

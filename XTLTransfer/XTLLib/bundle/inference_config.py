@@ -6,14 +6,17 @@ never reads it: its own description of a bundle is ``configs/xtl.json``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..data.patches import PatchSpec
 from ..data.prepare import Preparation
 from ..networks.spec import NetworkSpec
+from .calibration import Calibration
 from .layout import WEIGHTS
 
 _WORKFLOW = "XTLLib.inference.monai_workflow"
+_CALIBRATION = "XTLLib.bundle.calibration.Calibration.from_dict"
 
 
 def inference_config(
@@ -23,8 +26,15 @@ def inference_config(
     threshold: float,
     minimum_volume_mm3: float,
     name: str,
+    members: Sequence[str] = (),
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
-    """The configuration as JSON-able data; the volumes are looked for in ``dataset_dir`` by channel name."""
+    """The configuration as JSON-able data; the volumes are looked for in ``dataset_dir`` by channel name.
+
+    Parameters
+    ----------
+    members : files of the further networks of an ensemble. calibration : of a classification.
+    """
     channels = (preparation or patches).channels
     volumes = {channel: f"$@dataset_dir + '/{channel}.nii.gz'" for channel in channels}
     if preparation is not None:
@@ -47,6 +57,10 @@ def inference_config(
             "patches": {"_target_": "XTLLib.data.patches.PatchSpec", **patches.to_dict()},
         }
         inferer = {"_target_": f"{_WORKFLOW}.PatchInferer", "batch": 32}
+        if members:
+            inferer["members"] = [_network(spec, file) for file in members]
+        if calibration is not None:
+            inferer["calibration"] = {"_target_": _CALIBRATION, "values": calibration.to_dict()}
         postprocessing = {"_target_": f"{_WORKFLOW}.SaveRatings", "output_dir": "@output_dir"}
     return {
         "bundle_root": ".",
@@ -54,15 +68,8 @@ def inference_config(
         "output_dir": "$@bundle_root + '/eval'",
         "device": {"_target_": "XTLLib.inference.device.pick_device", "name": "auto"},
         "volumes": volumes,
-        "network_def": {
-            "_target_": "XTLLib.networks.build.build_network",
-            "spec": {"_target_": "XTLLib.networks.spec.NetworkSpec", **spec.to_dict()},
-        },
-        "network": {
-            "_target_": "XTLLib.bundle.weights.load_weights_into",
-            "network": "@network_def",
-            "path": f"$@bundle_root + '/{WEIGHTS}'",
-        },
+        "network_def": _network_def(spec),
+        "network": {**_network(spec, WEIGHTS), "network": "@network_def"},
         "preprocessing": preprocessing,
         "dataset": {"_target_": "monai.data.Dataset", "data": [case], "transform": "@preprocessing"},
         "inferer": inferer,
@@ -76,6 +83,21 @@ def inference_config(
             "device": "@device",
         },
         "run": ["$@evaluator.run()"],
+    }
+
+
+def _network_def(spec: NetworkSpec) -> dict[str, Any]:
+    return {
+        "_target_": "XTLLib.networks.build.build_network",
+        "spec": {"_target_": "XTLLib.networks.spec.NetworkSpec", **spec.to_dict()},
+    }
+
+
+def _network(spec: NetworkSpec, file: str) -> dict[str, Any]:
+    return {
+        "_target_": "XTLLib.bundle.weights.load_weights_into",
+        "network": _network_def(spec),
+        "path": f"$@bundle_root + '/{file}'",
     }
 
 

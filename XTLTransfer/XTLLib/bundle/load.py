@@ -164,7 +164,7 @@ def _bundle(path: Path, described: dict, metadata: dict, provenance: dict) -> Bu
         provenance=provenance,
         metadata=metadata,
         calibration=_calibration(described, task),
-        members=_members(path, described["weights"].get("members", [])),
+        members=_members(path, described["weights"].get("members", []), task),
     )
 
 
@@ -177,10 +177,12 @@ def _calibration(described: Mapping[str, Any], task: str) -> Calibration | None:
     return Calibration.from_dict(values)
 
 
-def _members(path: Path, listed: Any) -> tuple[tuple[str, str], ...]:
+def _members(path: Path, listed: Any, task: str) -> tuple[tuple[str, str], ...]:
     """(file, SHA-256) of the further networks; each is where XTL would have written it, and nowhere else."""
     if not isinstance(listed, list) or len(listed) >= layout.MOST_NETWORKS:
         raise InputError(f"the members of an ensemble are no list of at most {layout.MOST_NETWORKS - 1}", _REMEDY)
+    if listed and task != "classification":
+        raise InputError(f"an ensemble for {task}, which is not made of one bundle", _REMEDY)
     members = []
     for number, member in enumerate(listed, start=2):
         file, sha256 = member["file"], member["sha256"]

@@ -57,7 +57,7 @@ def write_bundle(
         ``weights_out`` is the hash of this network. Absolute paths in it are cut to their last part: a
         bundle tells nothing about the machine it was made on.
     name, description : for people.
-    members : further trained networks of ``spec``, which make an ensemble with ``network``.
+    members : further trained networks of ``spec``, which make an ensemble with ``network``; of a classification.
     calibration : of a classification's probabilities.
 
     Raises
@@ -92,7 +92,10 @@ def write_bundle(
             described["calibration"] = calibration.to_dict()
         require_plain(described, (preparation or patches).channels)
         metadata = bundle_metadata(name, description, task, preparation, patches, size_multiple)
-        inference = inference_config(spec, preparation, patches, **post, name=name)
+        files = [member["file"] for member in described["weights"].get("members", ())]
+        inference = inference_config(
+            spec, preparation, patches, **post, name=name, members=files, calibration=calibration
+        )
         for file, values in (
             (layout.XTL, described),
             (layout.METADATA, metadata),
@@ -134,6 +137,8 @@ def _check_ensemble(
         raise InputError(
             f"an ensemble of {len(members) + 1} networks", f"Give at most {layout.MOST_NETWORKS}, as fewer folds do"
         )
+    if members and task != "classification":
+        raise InputError(f"an ensemble for {task} in one bundle", "Write one bundle each, and segment with several")
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     for number, member in enumerate(members, start=2):
         if {name: value.shape for name, value in member.state_dict().items()} != shapes:

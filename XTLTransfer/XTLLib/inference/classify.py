@@ -82,7 +82,7 @@ def classify_case(
             named = f"finding {finding.identifier}: "
             said.update(dict.fromkeys(warning.removeprefix(named) for warning in patch.warnings))
         patches = np.stack([[patch.array for patch in view] for view in cut])  # (views, findings, C, K, J, I)
-        zones = _zones_of(bundle, case.findings)
+        zones = zone_numbers(case.findings) if bundle.spec.zones else None
         raw = _member_probabilities(
             bundle,
             patches.reshape(-1, *patches.shape[2:]),
@@ -175,6 +175,11 @@ def network_probabilities(
     return np.concatenate(values).astype(np.float64) if values else np.zeros(0)
 
 
+def zone_numbers(findings: Sequence[Finding]) -> np.ndarray:
+    """The zones of findings as a network takes them: int64 (N,), 0 where it is unknown."""
+    return np.array([ZONE_INDEX.get(finding.zone, 0) for finding in findings], dtype=np.int64)
+
+
 def rated_case(case: Case, probabilities: np.ndarray, bundle_name: str) -> ClassificationResult:
     """The result of a case of whose findings nothing but these probabilities is known."""
     rated = tuple(
@@ -224,12 +229,6 @@ def _cut(
     if refused:
         raise InputError("; ".join(error.what for error in refused), refused[0].remedy)
     return views
-
-
-def _zones_of(bundle: Bundle, findings: Sequence[Finding]) -> np.ndarray | None:
-    if not bundle.spec.zones:
-        return None
-    return np.array([ZONE_INDEX.get(finding.zone, 0) for finding in findings], dtype=np.int64)
 
 
 def _repeated(zones: np.ndarray | None, times: int) -> np.ndarray | None:

@@ -6,18 +6,19 @@ workflow knows: preprocessing, inferer, postprocessing, evaluator.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..bundle.calibration import Calibration
 from ..data.case import Case
 from ..data.findings import read_findings_csv
 from ..data.images import read_image, write_volume
 from ..data.patches import PatchSpec
 from ..data.prepare import Preparation
-from .classify import network_probabilities, patches_of, rated_case
+from .classify import network_probabilities, patches_of, rated_case, zone_numbers
 from .engine import Prediction, predict_case
 from .segment import result_from
 from .sliding_window import OVERLAP
@@ -87,14 +88,31 @@ class CutPatches:
 
 
 class PatchInferer:
-    """The network on all patches of a case."""
+    """The networks on all patches of a case: their mean, calibrated.
 
-    def __init__(self, batch: int = 32) -> None:
+    Parameters
+    ----------
+    members : further networks of an ensemble. calibration : of the mean; None leaves it as it is.
+    """
+
+    def __init__(
+        self, batch: int = 32, members: Sequence[torch.nn.Module] = (), calibration: Calibration | None = None
+    ) -> None:
         self.batch = batch
+        self.members = tuple(members)
+        self.calibration = calibration
 
     def __call__(self, item: Mapping[str, Any], network: torch.nn.Module, device: torch.device) -> np.ndarray:
         """Probabilities float64 (N,)."""
-        return network_probabilities(network, item["patches"], self.batch, device)
+        zones = zone_numbers(item["case"].findings) if network.zones else None
+        mean = np.mean(
+            [
+                network_probabilities(one, item["patches"], self.batch, device, zones=zones)
+                for one in (network, *self.members)
+            ],
+            axis=0,
+        )
+        return mean if self.calibration is None else self.calibration(mean)
 
 
 class SaveRatings:
