@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,14 @@ def test_preview_of_data_and_folder(tmp_path):
     found = preview_chain(str(chain))
     assert "lesions.nii" in found.problem
     assert "2 cases" in found.data[0].line, "what can be read is shown"
+
+
+def test_looking_at_a_chain_does_not_load_torch_s_compiler(tmp_path):
+    """Which takes longer than the answer: the window would wait a second more for its first one."""
+    from XTLLib.scene.self_test import write_small_chain
+
+    script = "import sys; from XTLLib.training.preview import preview_chain as look; found = look(sys.argv[1])\n"
+    script += "print([found.problem, 'torch' in sys.modules, 'torch._dynamo' in sys.modules])"
+    command = [sys.executable, "-c", script, str(write_small_chain(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['', True, False]"

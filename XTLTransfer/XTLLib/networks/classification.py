@@ -56,8 +56,9 @@ class ClassificationNetwork(nn.Module):
         self.zones = zones
         inputs = backbone.stage_channels[-1] + (_ZONE_COUNT if zones else 0)
         self.head = nn.Sequential(OrderedDict(dropout=nn.Dropout(dropout), linear=nn.Linear(inputs, out_channels)))
-        nn.init.normal_(self.head.linear.weight, std=_HEAD_SD)
-        nn.init.zeros_(self.head.linear.bias)
+        if not self.head.linear.weight.is_meta:  # see backbones.initialise
+            nn.init.normal_(self.head.linear.weight, std=_HEAD_SD)
+            nn.init.zeros_(self.head.linear.bias)
 
     def forward(self, x: Tensor, zones: Tensor | None = None) -> Tensor:
         """Images (N, 3, H, W) or patches (N, C, K, J, I) -> logits (N, out_channels).

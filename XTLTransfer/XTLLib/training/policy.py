@@ -188,6 +188,21 @@ def make_policy(
     InputError : a name in ``frozen`` is no layer group, ``unfreeze`` has more shares than there are groups to
         free, or nothing is left to learn.
     """
+    return Policy(network, _parts(network, training, steps), training, schedule or _schedule(training, steps))
+
+
+def require_policy(training: Training, backbone: str) -> None:
+    """Raise the InputError that ``make_policy`` would raise for networks on a backbone, without making one.
+
+    No optimiser is made either: with its first one, torch loads its compiler, which takes a second.
+    """
+    with torch.device("meta"):
+        network = build_network(NetworkSpec("mammogram-classification", backbone))
+    _parts(network, training, 1)
+
+
+def _parts(network: nn.Module, training: Training, steps: int) -> tuple[_Part, ...]:
+    """The layer groups with what the training asks of each; what never learns needs no gradient from here on."""
     groups = layer_groups(network, training.layer_groups)
     require_group_names(training.frozen, groups, "frozen")
     frozen = set(training.frozen)
@@ -212,14 +227,7 @@ def make_policy(
                 parameter.requires_grad_(False)
     if not any(part.learns_ever for part in parts):
         raise InputError("frozen names every layer group", "Leave out the groups that are to learn")
-    return Policy(network, tuple(parts), training, schedule or _schedule(training, steps))
-
-
-def require_policy(training: Training, backbone: str) -> None:
-    """Raise the InputError that ``make_policy`` would raise for networks on a backbone, without making one."""
-    with torch.device("meta"):
-        network = build_network(NetworkSpec("mammogram-classification", backbone))
-    make_policy(network, training, 1)
+    return tuple(parts)
 
 
 def _first_steps(
