@@ -21,6 +21,7 @@ from XTLLib.inference import client as client_module
 from XTLLib.inference.classify import classify_case
 from XTLLib.inference.client import InferenceWorker
 from XTLLib.inference.exchange import ExchangeFolder, pack_case, unpack_case
+from XTLLib.inference.location import with_locations
 from XTLLib.inference.segment import segment_case
 from XTLLib.progress import Progress
 from XTLLib.scene.self_test import (
@@ -282,9 +283,42 @@ def test_no_room_for_the_images_is_told_before_anything_runs(worker, bundle, mon
 
     monkeypatch.setattr("XTLLib.inference.exchange.open", lambda *_: Full(), raising=False)
     with pytest.raises(XTLError, match=r"MiB cannot be handed over in .* \(No space left on device\). Free some"):
-        worker.segment(small_brain(), bundle)
+        worker.segment(small_brain(), bundle).wait()
     monkeypatch.undo()
     assert not worker.is_busy and worker.segment(small_brain(), bundle).wait().lesions
+
+
+def test_images_go_over_in_pieces_and_a_cancel_in_between_sends_nothing(worker, bundle, monkeypatch):
+    case = small_brain()
+    expected = worker.segment(case, bundle).wait()
+    monkeypatch.setattr("XTLLib.inference.exchange._PIECE", 5000)
+    write_some = ExchangeFolder.write_some
+    monkeypatch.setattr(ExchangeFolder, "write_some", lambda self: write_some(self, 1e-9))  # one piece at a time
+    job = worker.segment(case, bundle)
+    assert job.poll() == [] and worker.is_busy
+    job.cancel()
+    assert job.is_done and not worker.is_busy
+    with pytest.raises(Cancelled):
+        job.result()
+    result = worker.segment(case, bundle).wait()
+    np.testing.assert_array_equal(result.probability.array, expected.probability.array)
+    assert result.lesions == expected.lesions
+
+
+def test_the_worker_locates_the_lesions(worker, bundle):
+    case = small_brain()
+    values = np.full(case.grid.shape, 2, np.int16)
+    third = values.shape[2] // 3
+    values[..., :third], values[..., -third:] = 4, 3
+    tissue = Volume(values, case.grid, "aseg")
+    result = worker.segment(case, bundle, tissue=tissue).wait()
+    expected = with_locations(worker.segment(case, bundle).wait(), tissue)
+    assert result.lesions == expected.lesions
+    assert result.location_rule == expected.location_rule
+    assert {lesion.location for lesion in result.lesions} != {""}
+    useless = worker.segment(case, bundle, tissue=Volume(np.full_like(values, 2), case.grid, "white")).wait()
+    assert {lesion.location for lesion in useless.lesions} == {""}
+    assert "white has no voxel of lateral ventricles" in useless.notes[-1]
 
 
 def test_a_busy_worker_takes_no_second_job(worker, bundle):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from XTLLib.data.geometry import Grid
 from XTLLib.data.volume import Volume, to_sitk
 from XTLLib.errors import InputError
-from XTLLib.inference.lesions import LesionFinder, find_lesions
+from XTLLib.inference.lesions import LesionFinder, find_lesions, regions_of
 from XTLLib.inference.runs import components_of, expand, runs_of
 
 
@@ -243,3 +243,17 @@ def test_a_large_map_with_two_hundred_lesions_is_quick():
         seconds.append(time.perf_counter() - began)
     assert len(lesions) > 150
     assert min(seconds) < 0.5  # about 0.06 s on an idle core; room for a busy machine
+
+
+def test_the_regions_of_a_label_map_are_those_that_were_found():
+    grid = GRIDS["oblique"]
+    values = np.random.default_rng(3).random(grid.shape).astype(np.float32)
+    probability = Volume(values, grid, "probability")
+    finder = LesionFinder(probability)
+    found = finder.find(0.8, 3 * grid.voxel_volume_mm3)
+    again = regions_of(*find_lesions(probability, 0.8, 3 * grid.voxel_volume_mm3))
+    assert again.lesions == found.lesions and len(found.lesions) > 10
+    np.testing.assert_array_equal(again.voxels, found.voxels)
+    np.testing.assert_array_equal(again.identifier, found.identifier)
+    assert finder.find(0.8, 3 * grid.voxel_volume_mm3) is found
+    assert len(finder.find(0.9, 0.0).lesions) == len(find_lesions(probability, 0.9, 0.0)[1])

@@ -9,7 +9,7 @@ import pytest
 from scene_cases import GRIDS, ball, node_ids, rotation, segment_mask, segmentation_result
 from XTLLib.data.volume import Volume
 from XTLLib.errors import InputError
-from XTLLib.inference.lesions import find_lesions
+from XTLLib.inference.lesions import find_lesions, regions_of
 from XTLLib.scene.arrays import mrml_array, oriented_image, vtk_matrix
 from XTLLib.scene.export import save_scene
 from XTLLib.scene.inputs import add_case
@@ -297,7 +297,7 @@ def test_a_new_result_sets_edits_aside_for_redo(live):
     add_segmentation(
         result, live.scene, live.reference, nodes.label, nodes.segmentation, nodes.probability, nodes.table
     )
-    live.lesions.begin()
+    live.lesions.begin(regions_of(result.label, result.lesions))
     assert len(live.volumes()) == len(edited) - 1 and not live.lesions.can_undo and live.lesions.can_redo
     live.lesions.redo()
     assert live.volumes() == edited

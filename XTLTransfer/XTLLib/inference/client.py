@@ -12,9 +12,10 @@ from typing import Any
 
 from ..child import Child, python_command
 from ..data.case import Case
+from ..data.volume import Volume
 from ..errors import Cancelled, InputError, MissingPackageError, XTLError
 from ..progress import Progress, ProgressEvent
-from .exchange import ExchangeFolder, Result, pack_case, pack_findings, unpack_result
+from .exchange import ExchangeFolder, Result, pack_case, pack_findings, pack_volume, unpack_result
 from .exchange_history import pack_time_points, unpack_history
 from .longitudinal import ChangeRules, LongitudinalResult, TimePoint
 from .worker import IDLE_S
@@ -45,6 +46,12 @@ class Job:
         if self.is_done:
             return []
         events = []
+        try:
+            self._worker._hand_over()
+        except XTLError as error:
+            self._error = error
+            self._end()
+            return []
         for message in self._worker._messages():
             if message.get("id") == self._request["id"]:
                 self._is_heard = True
@@ -55,8 +62,13 @@ class Job:
 
     def cancel(self) -> None:
         """Stop the job; within two seconds :meth:`poll` finds it done, if need be with the worker ended."""
-        if self._cancelled_at is None and not self.is_done:
-            self._cancelled_at = time.monotonic()
+        if self._cancelled_at is not None or self.is_done:
+            return
+        self._cancelled_at = time.monotonic()
+        if self._worker._is_handing_over:
+            self._error = Cancelled("inference")
+            self._end()
+        else:
             self._worker._send({"do": "cancel", "id": self._request["id"]})
 
     def result(self) -> Result | LongitudinalResult | None:
@@ -154,6 +166,7 @@ class InferenceWorker:
         self._count = 0
         self._heard = 0.0
         self._held: str | None = None  # key of the case that the process keeps
+        self._unsent: dict[str, Any] | None = None  # a request whose arrays are being written
 
     @property
     def pid(self) -> int | None:
@@ -169,11 +182,22 @@ class InferenceWorker:
         """Start the process and load a bundle ahead of its first case."""
         return self._submit("warm", lambda folder: {}, lambda data, folder: None, bundle=_absolute(bundle))
 
-    def segment(self, case: Case, bundle: str | os.PathLike, **options: Any) -> Job:
-        """``inference.segment.segment_case`` with a bundle's folder, in the background; its options are passed on."""
+    def segment(self, case: Case, bundle: str | os.PathLike, *, tissue: Volume | None = None, **options: Any) -> Job:
+        """``inference.segment.segment_case`` with a bundle's folder, in the background; its options are passed on.
+
+        Parameters
+        ----------
+        tissue : a tissue segmentation with FreeSurfer's labels: lesions get locations. One that cannot be used costs
+            no more than those; a note of the result then says so.
+        """
+
+        def pack(folder: ExchangeFolder) -> dict[str, Any]:
+            packed = {"case": pack_case(case, folder)}
+            return packed if tissue is None else {**packed, "tissue": pack_volume(tissue, folder)}
+
         return self._submit(
             "segment",
-            lambda folder: {"case": pack_case(case, folder)},
+            pack,
             lambda data, folder: unpack_result(data, folder, case),
             bundle=_absolute(bundle),
             options=options,
@@ -239,11 +263,26 @@ class InferenceWorker:
         if not self._is_there():
             self._start()
         self._folder.clear()
-        self._send({**request, **pack(self._folder)})  # a worker that is gone is noticed by the job's next poll
+        self._unsent = {**request, **pack(self._folder)}
+        if self._folder.is_written:
+            self._hand_over()
+
+    @property
+    def _is_handing_over(self) -> bool:
+        return self._unsent is not None
+
+    def _hand_over(self) -> None:
+        """Write some of the arrays of a request, and after the last one send it. Raises XTLError for lack of room."""
+        if self._unsent is None:
+            return
+        self._folder.write_some()
+        if self._folder.is_written:
+            message, self._unsent = self._unsent, None
+            self._send(message)  # a worker that is gone is noticed by the job's next look
 
     def _start(self) -> None:
         self._abandon()
-        self._folder = ExchangeFolder()
+        self._folder = ExchangeFolder(in_pieces=True)
         arguments = ["--folder", str(self._folder.path), "--idle", str(self._idle_s)]
         self._child = Child(python_command("XTLLib.inference.worker", arguments), "the background worker")
         try:
@@ -279,13 +318,13 @@ class InferenceWorker:
 
     def _finished(self, job: Job) -> None:
         if self._job is job:
-            self._job = None
+            self._job = self._unsent = None
         if self._folder is not None:
             self._folder.clear()
 
     def _abandon(self) -> None:
         """End the process, if any, and remove its files."""
-        self._held = None
+        self._held = self._unsent = None
         child, self._child = self._child, None
         if child is not None:
             child.close()

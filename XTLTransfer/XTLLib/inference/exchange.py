@@ -10,6 +10,8 @@ import os
 import shutil
 import sys
 import tempfile
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
@@ -27,6 +29,8 @@ from .results import ClassificationResult, Lesion, RatedFinding, SegmentationRes
 _IN_MEMORY = Path("/dev/shm")
 _ENOUGH = 2 * 2**30  # bytes free in memory's file system, else the temporary folder is taken
 _PREFIX = "xtl-exchange-"
+_PIECE = 4 * 2**20  # bytes written at once
+_WRITING_S = 0.03
 
 _RATED = tuple(field.name for field in fields(RatedFinding) if field.name not in ("row", "finding"))
 
@@ -39,30 +43,48 @@ class ExchangeFolder:
     Parameters
     ----------
     path : None makes a new one, named after this process; those that ended processes left are removed first.
+    in_pieces : what is put is written by :meth:`write_some`, so that a window can be drawn in between.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, in_pieces: bool = False) -> None:
         if path is None:
             base = _base_folder()
             _remove_orphans(base)
             path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
         self.path = Path(path)
         self._numbers = itertools.count()
+        self._in_pieces = in_pieces
+        self._due: deque[tuple[Path, np.ndarray]] = deque()  # bytes that have to be added to a file
 
     def put(self, array: np.ndarray) -> dict[str, Any]:
         """Write an array; what is given back goes into a JSON message. Raises XTLError when there is no room."""
         name = f"{os.getpid()}-{next(self._numbers)}.raw"
-        try:
-            with open(self.path / name, "wb") as stream:
-                stream.write(np.ascontiguousarray(array).data)
-        except OSError as error:
-            with suppress(OSError):
-                (self.path / name).unlink()
-            raise XTLError(
-                f"{array.nbytes / 2**20:.0f} MiB cannot be handed over in {self.path.parent} ({error.strerror})",
-                "Free some memory or disk space, and try again",
-            ) from error
+        values = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self._due += [(self.path / name, values[n : n + _PIECE]) for n in range(0, max(values.size, 1), _PIECE)]
+        if not self._in_pieces:
+            self.write_some(np.inf)
         return {"file": name, "dtype": array.dtype.str, "shape": list(array.shape)}
+
+    @property
+    def is_written(self) -> bool:
+        """Whether all that was put is in its file."""
+        return not self._due
+
+    def write_some(self, limit_s: float = _WRITING_S) -> None:
+        """Write what was put until so many seconds have gone by. Raises XTLError when there is no room."""
+        began = time.monotonic()
+        while self._due and time.monotonic() - began < limit_s:
+            path, values = self._due.popleft()
+            try:
+                with open(path, "ab") as stream:
+                    stream.write(values.data)
+            except OSError as error:
+                missing = values.nbytes + sum(part.nbytes for _, part in self._due)
+                self.clear()
+                raise XTLError(
+                    f"{missing / 2**20:.0f} MiB cannot be handed over in {self.path.parent} ({error.strerror})",
+                    "Free some memory or disk space, and try again",
+                ) from error
 
     def get(self, reference: Mapping[str, Any]) -> np.ndarray:
         """The array of a reference, read-only, mapped into memory."""
@@ -83,6 +105,7 @@ class ExchangeFolder:
 
     def clear(self) -> None:
         """Remove the files, keep the folder."""
+        self._due.clear()
         for path in self.path.glob("*.raw"):
             with suppress(OSError):
                 path.unlink()

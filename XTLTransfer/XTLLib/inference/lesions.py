@@ -41,6 +41,15 @@ class Regions:
 NO_REGIONS = Regions(np.zeros(0, np.int64), np.zeros(0, np.int32), ())
 
 
+def regions_of(label: Volume, lesions: tuple[Lesion, ...]) -> Regions:
+    """The regions of a label map of lesions, whose values are the identifiers of ``lesions``."""
+    values = label.array.reshape(-1)
+    voxels = np.flatnonzero(values)
+    identifier = values[voxels]
+    order = np.argsort(identifier, kind="stable")
+    return Regions(voxels[order], identifier[order], lesions)
+
+
 class LesionFinder:
     """Finds the lesions of one probability map again and again, for example while a slider moves.
 
@@ -61,6 +70,7 @@ class LesionFinder:
         self._connectivity = connectivity
         self._floor = np.inf
         self._known = np.zeros(0, np.int64)
+        self._found: tuple[tuple[float, float], Regions] | None = None
 
     def voxels_from(self, threshold: float) -> np.ndarray:
         """The flat indices of all voxels of at least this probability, in array order."""
@@ -73,9 +83,12 @@ class LesionFinder:
         return self._known[self.values[self._known] >= threshold]
 
     def find(self, threshold: float, minimum_volume_mm3: float = 0.0) -> Regions:
-        """The lesions at a threshold; see :func:`find_lesions`."""
+        """The lesions at a threshold; see :func:`find_lesions`. Asked for the same again, it knows them."""
         check_postprocessing(threshold, minimum_volume_mm3)
-        return self.measure(self.voxels_from(threshold), minimum_volume_mm3)
+        if self._found is None or self._found[0] != (threshold, minimum_volume_mm3):
+            regions = self.measure(self.voxels_from(threshold), minimum_volume_mm3)
+            self._found = ((threshold, minimum_volume_mm3), regions)
+        return self._found[1]
 
     def measure(self, voxels: np.ndarray, minimum_volume_mm3: float = 0.0) -> Regions:
         """The components of any voxels (flat indices in array order), measured as lesions."""

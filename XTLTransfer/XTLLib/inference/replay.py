@@ -47,7 +47,8 @@ def lesion_to_add(finder: LesionFinder, regions: Regions, ras: Sequence[float]) 
     clicked = voxel_at(np.asarray(ras), finder.probability.grid)
     if clicked in regions.voxels:
         raise InputError("there is a lesion at this place already", "Click on one that was missed")
-    near = near[~np.isin(near, regions.voxels)]
+    taken = regions.voxels[np.isin(regions.voxels, near, kind="table")]  # the other way round sorts all of them
+    near = near[~np.isin(near, taken)]
     likeliest = near[finder.values[near] == finder.values[near].max(initial=0)]
     voxel = int(likeliest[np.argmin(_distance_mm(finder.probability.grid, likeliest, ras))])
     if finder.values[voxel] < LOWEST_PROBABILITY:
@@ -61,7 +62,7 @@ def lesion_to_add(finder: LesionFinder, regions: Regions, ras: Sequence[float]) 
 def lesion_to_remove(finder: LesionFinder, regions: Regions, threshold: float, ras: Sequence[float]) -> Edit:
     """The edit that removes the lesion at, or within 2 mm of, a click. InputError where there is none."""
     near = _voxels_near(finder.probability.grid, ras)
-    hits = np.flatnonzero(np.isin(regions.voxels, near))
+    hits = np.flatnonzero(np.isin(regions.voxels, near, kind="table"))
     if hits.size == 0:
         raise InputError("there is no lesion at this place", "Click on a lesion")
     distance = _distance_mm(finder.probability.grid, regions.voxels[hits], ras)

@@ -4,7 +4,8 @@ Protocol, one JSON object a line
 --------------------------------
 To the worker, on stdin::
 
-    {"do": "segment", "id": 1, "bundle": path, "case": {...}, "options": {...}}   see exchange.pack_case
+    {"do": "segment", "id": 1, "bundle": path, "case": {...}, "options": {...}}   see exchange.pack_case; "tissue"
+                                                                                  may be added: locations
     {"do": "classify", "id": 2, "bundle": [path, ...], "case": {...}, "case_key": null, "options": {...}}
     {"do": "compare", "id": 3, "time_points": [...], "options": {...}}            see exchange_history
     {"do": "warm", "id": 4, "bundle": path}         load a bundle ahead of its first case
@@ -50,13 +51,14 @@ from typing import Any, TextIO
 
 from .. import __version__
 from ..data.case import Case
-from ..errors import Cancelled, MissingPackageError, XTLError
+from ..errors import Cancelled, InputError, MissingPackageError, XTLError
 from ..failures import anonymous_lines, explain
 from ..progress import Progress, ProgressEvent
 from .device import pick_device
-from .exchange import ExchangeFolder, pack_result, unpack_case, unpack_findings
+from .exchange import ExchangeFolder, pack_result, unpack_case, unpack_findings, unpack_volume
 from .exchange_history import pack_history, unpack_time_points
 from .patch_sources import PatchSources
+from .results import SegmentationResult
 
 HEARTBEAT_S = 1.0
 IDLE_S = 900.0
@@ -135,10 +137,21 @@ class Worker:
         if job["do"] == "segment":
             case = unpack_case(job["case"], self._folder)
             result = segment_case(case, bundles[0], progress=progress, **job.get("options", {}))
+            if "tissue" in job:
+                result = self._located(result, job["tissue"])
         else:
             case, sources = self._case_of(job)
             result = classify_case(case, bundles, progress=progress, sources=sources, **job.get("options", {}))
         return pack_result(result, self._folder)
+
+    def _located(self, result: SegmentationResult, tissue: dict[str, Any]) -> SegmentationResult:
+        """With locations, where they can be had: the lesions are worth keeping without them."""
+        from .location import with_locations
+
+        try:
+            return with_locations(result, unpack_volume(tissue, self._folder))
+        except InputError as error:
+            return replace(result, notes=(*result.notes, str(error)))
 
     def _case_of(self, job: dict[str, Any]) -> tuple[Case, PatchSources]:
         """The case of a classification, with what is prepared of it."""

@@ -16,6 +16,7 @@ from .background import BackgroundRun
 from .choices import BundleReader, describe_bundle
 from .packages import ensure_packages
 from .panel import PanelRun, Timer
+from .table_view import fit_columns
 
 _SECTIONS = tuple(f"{name}CollapsibleButton" for name in ("inputs", "settings", "advanced", "outputs"))
 
@@ -107,10 +108,12 @@ class ApplyPanel:
 
     def tick(self) -> None:
         """Take in what the worker reported, and notice its end."""
+        was_running = self._background.is_running
         for event in self._background.poll():
             if self.run.is_running:
                 self.run.show(event)
-        if self.run.is_running and not self._background.is_running:
+        # What has just come waits for the next look: to receive it and to show it takes longer than a window may wait.
+        if self.run.is_running and not was_running:
             self._finish()
 
     def _start(self, parameters: Any) -> None:
@@ -145,7 +148,7 @@ class ApplyPanel:
             getattr(ui, f"{name}Selector").enabled = bundle is None or channel in bundle.channels
         if ui.tableView.mrmlTableNode() is not table:
             ui.tableView.setMRMLTableNode(table)
-            ui.tableView.resizeColumnsToContents()
+            fit_columns(ui.tableView)
         ui.resultsCollapsibleButton.visible = table is not None
         ui.applyButton.enabled = not missing
         ui.applyButton.toolTip = missing or self._words.action

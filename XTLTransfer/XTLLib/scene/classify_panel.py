@@ -17,6 +17,7 @@ from .classify_options import ClassifyOptions, options_of
 from .classify_run import OUTPUTS, BackgroundRating
 from .finding_section import FindingSection
 from .live_findings import DueFinding
+from .table_view import fit_columns
 from .words import in_sentences
 
 _OPTIONS = "XTL.Options"  # attribute of the lesion table: what its ratings were asked for with
@@ -112,7 +113,7 @@ class ClassifyPanel(ApplyPanel):
         super().tick()
         if self._due is not None and not self._background.is_running:
             self._finish_rating()
-        if not self._background.is_active:
+        if not (self.run.is_running or self._background.is_active):
             self._run_timer.stop()
 
     def take_in(self) -> None:
@@ -152,7 +153,7 @@ class ClassifyPanel(ApplyPanel):
         modifying = parameters.StartModify()
         parameters.table, parameters.labelMap, parameters.findings = nodes.table, nodes.label, nodes.findings
         parameters.EndModify(modifying)
-        self._ui.tableView.resizeColumnsToContents()
+        fit_columns(self._ui.tableView)
         self._moved_timer.start()  # points may have moved while it ran
         return in_sentences(f"{self.section.summary}, {self._in_seconds()}", *finished.notes)
 

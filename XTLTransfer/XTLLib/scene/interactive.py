@@ -79,11 +79,19 @@ class InteractiveLesions:
         """Whether there is an edit that was taken back."""
         return self.is_live and bool(self._edits().undone)
 
-    def begin(self) -> None:
-        """A new result has come: edits of the one before are set aside, where :meth:`redo` finds them."""
+    def begin(self, regions: Regions) -> None:
+        """A new result has come: edits of the one before are set aside, where :meth:`redo` finds them.
+
+        Parameters
+        ----------
+        regions : the lesions that the nodes show, so that nobody has to look for them in the map again.
+        """
         self._forget()
         nodes = self._nodes_now(with_edits=False)
-        if nodes is None or not self._parameters.edits:
+        if nodes is None:
+            return
+        self._known = self._measured(regions)
+        if not self._parameters.edits:
             return
         try:
             edits = self._edits()
@@ -110,21 +118,24 @@ class InteractiveLesions:
     def locate(self) -> bool:
         """Find out where the lesions lie, where a tissue segmentation is chosen; False when that is known.
 
-        Some tenths of a second on a large map the first time, therefore not part of :meth:`refresh`. Raises InputError
-        for one that cannot be used.
+        It takes some tenths of a second on a large map: a call does a piece of it, and asks the owner for another one.
+        Raises InputError for a tissue segmentation that cannot be used.
         """
         nodes = self._nodes_now()
         if nodes is None or not self._measures.is_due(self._shown(), self._parameters.tissue):
             return False
+        grid = grid_of_node(nodes.probability)
         try:
-            self._known = self._measures.located(
-                self._shown(), self._finder().probability.grid, self._parameters.tissue
-            )
+            located = self._measures.located(self._shown(), grid, self._parameters.tissue)
         except InputError:
             self._known = self._measured(self._shown())
-            raise
-        finally:
             nodes.show_table(self._known)
+            raise
+        if located is None:
+            self._on_drawn()
+        else:
+            self._known = located
+            nodes.show_table(located)
         return True
 
     def hold(self) -> None:

@@ -7,6 +7,7 @@ rests.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +17,14 @@ from ..data.geometry import Grid
 from ..data.volume import Volume
 from ..errors import InputError
 from ..inference.lesions import Regions
-from ..inference.location import LOCATIONS, TissueMap
+from ..inference.location import LOCATIONS, Location, TissueMap
 from ..inference.measures import regions_with_uncertainty
 from .nodes import volume_from_node
 from .refresh import ResultNodes
 from .segmentation import PROBABILITY_ROLE
 from .session import import_slicer
 
+_AT_ONCE_S, _AT_ONCE_VOXELS = 0.03, 10_000
 _NOT_YET = "..."
 _NAMES = (_NOT_YET, *LOCATIONS)  # a location's code is its place
 
@@ -35,6 +37,7 @@ class LesionMeasures:
         self._located: np.ndarray | None = None  # voxels of the lesions that were located last
         self._tissue: tuple | None = None  # what they were located with
         self._failed: tuple | None = None
+        self._doing: tuple[tuple, dict[int, Location]] | None = None  # lesions and tissue, and what is known by now
         self._map: tuple[tuple, TissueMap] | None = None  # of the tissue segmentation as it was
 
     def of(self, regions: Regions, nodes: ResultNodes, uncertainty: Any, tissue: Any) -> Regions:
@@ -62,20 +65,35 @@ class LesionMeasures:
         known = self._located is not None and np.array_equal(self._located, regions.voxels)
         return not known or self._tissue != _key(tissue)
 
-    def located(self, regions: Regions, grid: Grid, tissue: Any) -> Regions:
+    def located(self, regions: Regions, grid: Grid, tissue: Any) -> Regions | None:
         """The regions with their locations; ``grid`` is the map's, in world coordinates.
 
-        Raises InputError for a tissue segmentation that cannot be used; it is not asked again until it changes.
+        It goes a piece at a time, so that the window can be drawn in between: None as long as it has to be called
+        again. Raises InputError for a tissue segmentation that cannot be used; it is not asked again until it changes.
         """
-        label = np.zeros(grid.shape, np.int32)
-        label.reshape(-1)[regions.voxels] = regions.identifier
+        began, state = time.monotonic(), (regions.voxels, _key(tissue))
         try:
-            found = self._tissue_map(tissue).locate(Volume(label, grid, "lesions"))
+            if self._doing is None or self._doing[0][0] is not state[0] or self._doing[0][1] != state[1]:
+                self._tissue_map(tissue)
+                self._doing = (state, {})
+                return None
+            found, starts = self._doing[1], np.searchsorted(regions.identifier, range(1, len(regions.lesions) + 2))
+            while len(found) < len(regions.lesions):
+                if time.monotonic() - began > _AT_ONCE_S:
+                    return None
+                done = len(found)
+                upto = max(done + 1, int(np.searchsorted(starts, starts[done] + _AT_ONCE_VOXELS, "right")) - 1)
+                part = slice(starts[done], starts[upto])
+                found.update(
+                    self._tissue_map(tissue).locate_voxels(regions.voxels[part], regions.identifier[part], grid)
+                )
         except InputError:
-            self._failed = _key(tissue)
+            self._failed, self._doing = _key(tissue), None
             raise
+        self._doing = None
         codes = np.array([0, *(_NAMES.index(found[lesion.identifier]) for lesion in regions.lesions)], np.int8)
-        self._places = codes[label].reshape(-1)
+        self._places = np.zeros(grid.shape, np.int8).reshape(-1)
+        self._places[regions.voxels] = codes[regions.identifier]
         self._located, self._tissue, self._failed = regions.voxels, _key(tissue), None
         lesions = tuple(replace(lesion, location=found[lesion.identifier]) for lesion in regions.lesions)
         return replace(regions, lesions=lesions)

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import InputError
+from ..inference.lesions import Regions
 from .clicks import ClickTool
 from .interactive import InteractiveLesions
 from .surfaces import hide_in_3d, is_shown_in_3d, show_in_3d
+from .table_view import fit_columns
 from .words import in_sentences
 
 
@@ -121,12 +123,12 @@ class LesionSection:
             if button.checked:
                 button.checked = False
 
-    def begin(self) -> None:
-        """A new result has come."""
-        self.lesions.begin()
+    def begin(self, regions: Regions) -> None:
+        """A new result has come, with these lesions."""
+        self.lesions.begin(regions)
         self._in_3d = (None, False)
         self._follow_3d()
-        self._ui.tableView.resizeColumnsToContents()
+        fit_columns(self._ui.tableView)
 
     @property
     def is_corrected(self) -> bool:

@@ -15,6 +15,7 @@ from .compare_run import HISTORY_OUTPUTS, SUMMARY, BackgroundComparison
 from .packages import ensure_packages
 from .panel import PanelRun
 from .session import import_slicer
+from .table_view import fit_columns
 from .time_points import TimePointNodes, image_of, store_time_points, stored_time_points
 from .views import centre_slice_views
 from .words import in_sentences
@@ -241,7 +242,7 @@ class LongitudinalSection:
         view.visible = table is not None
         if view.mrmlTableNode() is not table:
             view.setMRMLTableNode(table)
-            view.resizeColumnsToContents()
+            fit_columns(view)
 
     def _say(self, message: str) -> None:
         self._message = self._ui.compareLabel.text = message

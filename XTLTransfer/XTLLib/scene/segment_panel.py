@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..inference.lesions import Regions
 from .adapt_section import AdaptSection, MakeProcess
 from .advanced_section import AdvancedSection, around_of, options_of
 from .apply_panel import ApplyPanel, Timer, Words
@@ -123,7 +124,8 @@ class SegmentPanel(ApplyPanel):
             if not self._adapt.is_running:
                 self.update()
         self.over_time.tick()
-        if not (self._background.is_active or self._adapt.is_running or self.over_time.is_running):
+        own = self.run.is_running or self._background.is_active
+        if not (own or self._adapt.is_running or self.over_time.is_running):
             self._run_timer.stop()
 
     def adapt(self) -> None:
@@ -151,7 +153,9 @@ class SegmentPanel(ApplyPanel):
 
     def take_in(self) -> None:
         """Nothing was moved or drawn for a moment: follow what was."""
-        if not self.run.is_running:
+        if self.run.is_running:
+            self._drawn_timer.start()  # later
+        else:
             self.section.settle()
 
     def _missing_to_adapt(self, missing: str) -> str:
@@ -173,15 +177,15 @@ class SegmentPanel(ApplyPanel):
 
     def _take_result(self) -> str:
         finished = self._background.finish(self._scene)
-        self._show(finished.nodes)
+        self._show(finished.nodes, finished.regions)
         return in_sentences(f"{self.section.summary}, {self._in_seconds()}", *finished.notes)
 
-    def _show(self, nodes: Any) -> None:
+    def _show(self, nodes: Any, regions: Regions) -> None:
         parameters = self._parameters
         modifying = parameters.StartModify()
         parameters.segmentation, parameters.labelMap = nodes.segmentation, nodes.label
         parameters.probability, parameters.table = nodes.probability, nodes.table
         parameters.uncertainty = nodes.uncertainty
         parameters.EndModify(modifying)
-        self.section.begin()
+        self.section.begin(regions)
         self.over_time.result_came(nodes.segmentation, parameters.flair)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data.case import Case
+from ..data.volume import Volume
 from ..errors import InputError
+from ..inference.lesions import Regions, regions_of
 from ..inference.location import with_locations
 from ..inference.results import SegmentationResult
 from .background import BackgroundRun, WorkerLike, scene_notes
@@ -75,7 +77,16 @@ def case_for(bundle: Any, channels: Mapping[str, Any], around: Around | None = N
 
 def located(result: SegmentationResult, tissue: Any) -> SegmentationResult:
     """The result with a location for each lesion. Raises InputError for a tissue segmentation that cannot be used."""
-    return with_locations(result, volume_from_node(tissue, "the tissue segmentation"))
+    return with_locations(result, _tissue_volume(tissue))
+
+
+def _tissue_volume(tissue: Any) -> Volume:
+    return volume_from_node(tissue, "the tissue segmentation")
+
+
+def _without_locations(result: SegmentationResult) -> SegmentationResult:
+    lesions = tuple(replace(lesion, location="") for lesion in result.lesions)
+    return replace(result, lesions=lesions, location_rule="")
 
 
 def add_result(
@@ -148,10 +159,12 @@ class Finished:
 
     Attributes
     ----------
-    nodes : the results in the scene. notes : sentences for the user, of the computation and of the scene.
+    nodes : the results in the scene. regions : the lesions with their voxels, on the grid of the result.
+    notes : sentences for the user, of the computation and of the scene.
     """
 
     nodes: SegmentationNodes
+    regions: Regions
     notes: tuple[str, ...]
 
 
@@ -163,6 +176,7 @@ class BackgroundSegmentation(BackgroundRun):
         self._outputs: dict[str, Any] = {}
         self._channels: dict[str, Any] = {}
         self._around = Around()
+        self._notes: tuple[str, ...] = ()
 
     def start(
         self,
@@ -183,10 +197,15 @@ class BackgroundSegmentation(BackgroundRun):
         ------
         XTLError : a volume that cannot be used, or no room to hand it over; the scene is as it was.
         """
-        self._around = around or Around()
+        self._around, self._notes = around or Around(), ()
         case, self._channels = case_for(bundle_for("segmentation", bundle), channels, self._around)
         self._outputs = {name: node for name in OUTPUTS if (node := outputs.get(name)) is not None}
         options = {**self._around.options, **options}
+        if self._around.tissue is not None:
+            try:
+                options["tissue"] = _tissue_volume(self._around.tissue)
+            except InputError as error:  # the lesions are worth having without locations
+                self._notes = (str(error),)
         self._begin(lambda worker: worker.segment(case, Path(bundle), **options), bundle)
 
     def finish(self, scene: Any) -> Finished:
@@ -201,22 +220,13 @@ class BackgroundSegmentation(BackgroundRun):
         channels = {name: node for name, node in self._channels.items() if node.GetScene() is scene}
         outputs = {role: node for role, node in self._outputs.items() if node.GetScene() is scene}
         gone = [node.GetName() for name, node in self._channels.items() if name not in channels]
-        result, tissue_gone = self._located(result, scene)
-        gone += tissue_gone
-        nodes = add_result(result, scene, channels, outputs, self._around)
-        return Finished(nodes, (*result.notes, *scene_notes(gone, len(self._outputs) - len(outputs))))
-
-    def _located(self, result: SegmentationResult, scene: Any) -> tuple[SegmentationResult, list[str]]:
-        """With locations, where they can be had: the lesions are worth keeping without them."""
         tissue = self._around.tissue
-        if tissue is None:
-            return result, []
-        if tissue.GetScene() is not scene:
-            return result, [tissue.GetName()]
-        try:
-            return located(result, tissue), []
-        except InputError as error:
-            return replace(result, notes=(*result.notes, str(error))), []
+        if tissue is not None and tissue.GetScene() is not scene:
+            gone.append(tissue.GetName())
+            result = _without_locations(result)
+        nodes = add_result(result, scene, channels, outputs, self._around)
+        notes = (*result.notes, *self._notes, *scene_notes(gone, len(self._outputs) - len(outputs)))
+        return Finished(nodes, regions_of(result.label, result.lesions), notes)
 
     def forget(self) -> None:
         """Let go of the volumes and nodes of the last run."""
