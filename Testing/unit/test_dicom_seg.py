@@ -204,7 +204,7 @@ def test_where_the_reference_came_from(tmp_path):
     case = Case("p", {"FLAIR": Volume(result.label.array, result.label.grid, "flair.nii.gz")}, "FLAIR")
     elsewhere = replace(result, case=case)
     assert dicom_series_of(elsewhere) is None
-    with pytest.raises(InputError, match="not read from a DICOM series"):
+    with pytest.raises(InputError, match="not read from DICOM"):
         write_dicom_seg(elsewhere, tmp_path / "s.dcm")
     assert write_dicom_seg(elsewhere, tmp_path / "s.dcm", tmp_path / "series").is_file()
 

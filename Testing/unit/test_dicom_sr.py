@@ -144,7 +144,7 @@ def test_what_cannot_be_written_is_told(result, tmp_path, monkeypatch):
     assert "SECRET" not in str(told.value)
     volume = result.case.channels["T2W"]
     elsewhere = replace(result.case, channels={"T2W": replace(volume, name="t2.nii")})
-    with pytest.raises(InputError, match="not read from a DICOM series"):
+    with pytest.raises(InputError, match="not read from DICOM"):
         write_dicom_sr(replace(result, case=elsewhere), tmp_path / "r.dcm")
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(MissingPackageError, match="highdicom"):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from dicom_series import series_array, write_series
 from scene_cases import GRIDS, ball, rotation, segmentation_result
 from XTLLib.data.case import Case
+from XTLLib.data.dicom import read_series_folder
 from XTLLib.data.volume import Volume
-from XTLLib.errors import MissingPackageError, XTLError
+from XTLLib.errors import InputError, MissingPackageError, XTLError
+from XTLLib.inference.dicom_seg import write_dicom_seg
+from XTLLib.inference.lesions import find_lesions
+from XTLLib.inference.results import SegmentationResult
 from XTLLib.scene.arrays import vtk_matrix
 from XTLLib.scene.brain_extraction import brain_modules, extract_brain
 from XTLLib.scene.inputs import add_case
@@ -98,6 +104,44 @@ def test_the_frame_of_reference_comes_from_the_dicom_database(scene, monkeypatch
     )
     monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
     assert volume_from_node(node).frame_of_reference == "9.8.7"
+
+
+def test_a_dicom_segmentation_of_nodes_finds_its_series_in_the_dicom_database(scene, monkeypatch, tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    # Two series in one folder, as of files that were imported without being copied.
+    shared = {"FrameOfReferenceUID": "1.2.9"}
+    for number in (4, 7):
+        more = {"SeriesNumber": number, "SeriesInstanceUID": f"1.2.3.{number}", **shared}
+        write_series(tmp_path / "series", series_array(), start=20 * number, **more)
+    volume = read_series_folder(tmp_path / "series", series_number="7")
+    files = {str(pydicom.dcmread(file).SOPInstanceUID): str(file) for file in (tmp_path / "series").iterdir()}
+    mine = [uid for uid, file in files.items() if pydicom.dcmread(file).SeriesNumber == 7]
+    node = add_case(Case("p", {"FLAIR": replace(volume, name="a node")}, "FLAIR"), scene).reference
+    node.SetAttribute("DICOM.instanceUIDs", " ".join(mine))
+
+    def value(file: str, tag: str) -> str:
+        return str(pydicom.dcmread(file)[tuple(int(part, 16) for part in tag.split(","))].value)
+
+    def written() -> Path:
+        taken = case_from_nodes({"FLAIR": node}, "FLAIR")
+        grid = taken.grid
+        map_ = Volume((np.indices(grid.shape)[0] == 2).astype(np.float32), grid, "probability")
+        result = SegmentationResult(map_, *find_lesions(map_, 0.5), 0.5, taken, "a bundle")
+        return write_dicom_seg(result, tmp_path / "s.dcm")
+
+    with pytest.raises(InputError, match="Load it through Slicer's DICOM module, or name the folder"):
+        written()  # no database
+    database = SimpleNamespace(fileForInstance=files.get, fileValue=value)
+    monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+    references = pydicom.dcmread(written()).ReferencedSeriesSequence
+    assert [one.SeriesInstanceUID for one in references] == ["1.2.3.7"]
+    Path(files[mine[1]]).unlink()
+    with pytest.raises(InputError, match="does not lie on the voxel grid of the series"):
+        written()
+    database.fileForInstance = lambda uid: ""  # removed from the database since
+    with pytest.raises(InputError, match="database does not know its files"):
+        written()
 
 
 def test_without_a_module_for_brain_extraction_the_remedy_is_told(scene):

@@ -24,12 +24,14 @@ class Volume:
     name : what to call it in messages: a file's path or a node's name.
     frame_of_reference : DICOM UID of the coordinate system in which the scanner placed the image; "" when
         nothing tells it. Two images of one UID lie as the scanner saw them.
+    series : where its DICOM series lies, as FOLDER or FOLDER#4 (that of number 4), when ``name`` does not say so.
     """
 
     array: np.ndarray
     grid: Grid
     name: str = "volume"
     frame_of_reference: str = ""
+    series: str = ""
 
     def __post_init__(self) -> None:
         if tuple(self.array.shape) != self.grid.shape:

@@ -15,10 +15,10 @@ from ..files import atomic_file
 from .coded_terms import ALTERED_STRUCTURE, BRAIN, LESION, PROSTATE, Code
 from .dicom_source import (
     concept,
-    dicom_series_of,
     finding_tracking_uid,
     import_highdicom,
     quiet_highdicom,
+    require_dicom_series,
     slices_with_label,
     source_header,
     written_beside,
@@ -45,7 +45,8 @@ def write_dicom_seg(
     ----------
     path : the file; it appears whole or not at all.
     series : folder of the series that the reference channel was read from, or ``folder#4`` where it holds several;
-        None takes the one it was read from. Of several b-values the highest is meant, as in reading.
+        None takes the one it was read from, also through Slicer's DICOM database. Of several b-values the highest is
+        meant, as in reading.
     segment_per_lesion : a segment for each lesion, with its identifier as segment number and a tracking UID;
         else one segment of all. Findings always have their own.
     colors : recommended display colours, 0 to 1, one a segment.
@@ -63,9 +64,7 @@ def write_dicom_seg(
     MissingPackageError : highdicom is not installed.
     """
     hd = import_highdicom()
-    series = os.fspath(series) if series is not None else dicom_series_of(result)
-    if series is None:
-        raise InputError("the reference channel was not read from a DICOM series", "Name the folder of its series")
+    series = os.fspath(series) if series is not None else require_dicom_series(result)
     names, organ = _segments(result, segment_per_lesion)
     if not names:
         raise InputError("a result without lesions has no DICOM segmentation", "Use its label map")

@@ -45,10 +45,22 @@ _PLAIN = (
 def dicom_series_of(result: SegmentationResult | ClassificationResult) -> str | None:
     """The series that the reference channel was read from, as ``FOLDER`` or ``FOLDER#4`` (that of number 4).
 
-    None when it came from elsewhere.
+    Of a node that Slicer loaded from its DICOM database, the series there. None when it came from elsewhere.
     """
-    name = result.case.channels[result.case.reference].name
+    reference = result.case.channels[result.case.reference]
+    name = reference.series or reference.name
     return name if _folder_and_number(name)[0].is_dir() else None
+
+
+def require_dicom_series(result: SegmentationResult | ClassificationResult) -> str:
+    """As :func:`dicom_series_of`. Raises InputError when it came from elsewhere."""
+    series = dicom_series_of(result)
+    if series is None:
+        raise InputError(
+            "the reference channel was not read from DICOM, or Slicer's DICOM database does not know its files",
+            "Load it through Slicer's DICOM module, or name the folder of its series",
+        )
+    return series
 
 
 @contextmanager
@@ -140,10 +152,7 @@ def import_highdicom() -> Any:
         import highdicom.seg
         import highdicom.sr
     except ImportError as error:
-        raise MissingPackageError(
-            "DICOM segmentations and reports need the Python package highdicom",
-            'Install it with: pip install "xtl-transfer[dicom]"',
-        ) from error
+        raise MissingPackageError.of("DICOM segmentations and reports", "highdicom", "dicom") from error
     return highdicom
 
 

@@ -20,10 +20,10 @@ from ..files import atomic_file
 from .coded_terms import ALTERED_STRUCTURE, LESION, PROSTATE_SITES, Code
 from .dicom_source import (
     concept,
-    dicom_series_of,
     finding_tracking_uid,
     import_highdicom,
     quiet_highdicom,
+    require_dicom_series,
     slices_with_label,
     source_header,
     written_beside,
@@ -71,9 +71,7 @@ def write_dicom_sr(
     MissingPackageError : highdicom is not installed.
     """
     hd = import_highdicom()
-    series = os.fspath(series) if series is not None else dicom_series_of(result)
-    if series is None:
-        raise InputError("the reference channel was not read from a DICOM series", "Name the folder of its series")
+    series = os.fspath(series) if series is not None else require_dicom_series(result)
     if not result.findings:
         raise InputError("a result without findings has no DICOM report", "Mark at least one finding")
     slices, _ = slices_with_label(series, result.label)

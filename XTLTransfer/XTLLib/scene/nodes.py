@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from .change import output_node
 from .findings import findings_from_node
 from .hierarchy import patient_of
 from .session import import_slicer
+
+_FRAME_AND_NUMBER = ("0020,0052", "0020,0011")  # frame of reference UID, series number
 
 
 def volume_from_node(node: Any, role: str = "the volume") -> Volume:
@@ -47,20 +50,24 @@ def volume_from_node(node: Any, role: str = "the volume") -> Volume:
             f"the volume node {name} has {scalars.GetNumberOfComponents()} values a voxel (a colour image)",
             "Choose a volume with one value a voxel",
         )
-    return Volume(slicer.util.arrayFromVolume(node).copy(), grid_of_node(node), name, _frame_of_reference(node))
+    return Volume(slicer.util.arrayFromVolume(node).copy(), grid_of_node(node), name, *_dicom_origin(node))
 
 
-def _frame_of_reference(node: Any) -> str:
-    """The DICOM frame of reference of a volume that Slicer loaded from its DICOM database, else "".
+def _dicom_origin(node: Any) -> tuple[str, str]:
+    """Frame of reference, and FOLDER#NUMBER of the series, of a volume from Slicer's DICOM database, else "" each.
 
-    A transform above the node takes the image out of it. Not run in a real Slicer, only with a stand-in.
+    A transform above the node takes the image out of both. Not run in a real Slicer, only with a stand-in. Whether
+    all slices lie in that folder is asked when an object is written beside them (inference.dicom_source).
     """
     database = getattr(import_slicer(), "dicomDatabase", None)
     instances = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
     if database is None or not instances or node.GetParentTransformNode() is not None:
-        return ""
+        return "", ""
     file = database.fileForInstance(instances[0])
-    return (database.fileValue(file, "0020,0052") or "").strip() if file else ""
+    if not file:
+        return "", ""
+    frame, number = ((database.fileValue(file, tag) or "").strip() for tag in _FRAME_AND_NUMBER)
+    return frame, f"{Path(file).parent}#{number}" if number else str(Path(file).parent)
 
 
 def grid_of_node(node: Any) -> Grid:
