@@ -35,9 +35,9 @@ def checked_member(name: str, source: str) -> str:
     parts = path.split("/")
     if not path or len(parts) > _DEEPEST or not all(is_portable(part) for part in parts):
         raise InputError(
-            f"{source} holds a file named {name[:80]!r}, which could be written outside of the model's folder or is "
+            f"{source} holds a file named {name[:80]!r}, which could be written outside of its folder or is "
             "no portable name",
-            "Do not use this file; get the model from a source that you trust",
+            "Do not use this file; get it from a source that you trust",
         )
     return path
 

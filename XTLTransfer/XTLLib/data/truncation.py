@@ -50,7 +50,7 @@ def _check_nifti(path: Path) -> None:
         size = data_file.stat().st_size
         if size < needed:
             raise _truncated(data_file, f"{size} of {needed} bytes are there")
-    elif _stated_size(data_file) != needed % (1 << 32):
+    elif stated_size(data_file) != needed % (1 << 32):
         # A gzip file ends with its content's size; where that says something else, only unpacking tells
         # whether the file is cut off, or has several members, or bytes after the image.
         there = _unpacked_size(data_file)
@@ -103,7 +103,8 @@ def _meta_header(path: Path) -> tuple[dict[str, str], int]:
         return header, stream.tell()
 
 
-def _stated_size(path: Path) -> int:
+def stated_size(path: Path) -> int:
+    """What the last four bytes of a gzip file say: the size of its content, modulo 4 GiB."""
     with open(path, "rb") as stream:
         stream.seek(-4, 2)
         return struct.unpack("<I", stream.read(4))[0]

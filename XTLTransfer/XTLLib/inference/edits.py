@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import math
 import zlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -104,8 +104,10 @@ def edits_from_json(text: str, grid: Grid) -> EditList:
         if data["version"] != _VERSION:
             raise ValueError(f"version {data['version']}")
         stored = Grid(data["shape"], np.array(data["ijk_to_ras"], dtype=np.float64))
+        if math.prod(stored.shape) != math.prod(grid.shape):  # what was painted is unpacked to that size
+            raise ValueError("edits of another image")
         done, undone = ([_from_data(edit, stored, grid) for edit in data[key]] for key in ("done", "undone"))
-    except (ValueError, KeyError, TypeError, zlib.error, binascii.Error, InputError) as error:
+    except (ArithmeticError, LookupError, RecursionError, ValueError, TypeError, zlib.error, InputError) as error:
         raise InputError(
             f"the edits that are stored in the scene cannot be read ({error})", "Press Apply to start without them"
         ) from error

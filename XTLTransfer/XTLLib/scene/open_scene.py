@@ -10,24 +10,22 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from xml.etree import ElementTree
 
 from ..bundle.members import checked_member, same_file_key
 from ..errors import InputError
+from .scene_description import DISTRUST, MOST_BYTES, reduce_description
 from .session import Session, open_session, silent_vtk
 
-# Project choices; a study of four channels with results takes some 50 MB.
-_MOST_BYTES = 8 << 30
-_MOST_FILES = 5000
+_MOST_FILES = 5000  # a project choice
 _BLOCK = 1 << 20
-_DISTRUST = "Do not open this file; get the scene from a source that you trust"
 
 
 @contextmanager
 def open_scene(path: str | os.PathLike) -> Iterator[Session]:
     """Read an MRB file into a new scene, which is emptied at the end of the block.
 
-    Only files of the archive are read: a scene that names others, on this machine or elsewhere, is refused.
+    Only files of the archive are read: a scene that names others, on this machine or elsewhere, is refused. Nodes
+    that no page shows (models, sequences, ...) are passed over; see scene_description.
 
     Raises
     ------
@@ -41,14 +39,14 @@ def open_scene(path: str | os.PathLike) -> Iterator[Session]:
         raise InputError(f"{path} is not a scene file", "Name a file that ends in .mrb")
     session = open_session()
     try:
-        with tempfile.TemporaryDirectory(prefix="xtl-scene-") as folder:
+        with tempfile.TemporaryDirectory(prefix="xtl-scene-") as folder:  # of a patient's images: gone when read
             description = _unpack(path, Path(folder))
-            _check_description(description, path)
+            reduce_description(description, str(path))
             with silent_vtk():  # views of another layout, and models that are not shown, are reported at length
                 session.scene.SetURL(str(description))
                 if not session.scene.Import():
                     raise InputError(f"the scene {path} cannot be read", "Open it in Slicer and save it again")
-            yield session
+        yield session
     finally:
         session.close()
 
@@ -58,10 +56,8 @@ def _unpack(path: Path, folder: Path) -> Path:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
-            if len(infos) > _MOST_FILES or sum(info.file_size for info in infos) > _MOST_BYTES:
-                raise InputError(
-                    f"{path} unpacks to more than {_MOST_BYTES >> 30} GiB or {_MOST_FILES} files", _DISTRUST
-                )
+            if len(infos) > _MOST_FILES or sum(info.file_size for info in infos) > MOST_BYTES:
+                raise InputError(f"{path} unpacks to more than {MOST_BYTES >> 30} GiB or {_MOST_FILES} files", DISTRUST)
             seen: set[str] = set()
             for info in infos:
                 _take(archive, info, path, folder, seen)
@@ -76,7 +72,7 @@ def _unpack(path: Path, folder: Path) -> Path:
 def _take(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, folder: Path, seen: set[str]) -> None:
     name = checked_member(info.orig_filename, path.name)
     if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG) or same_file_key(name) in seen:
-        raise InputError(f"{path} holds a link, a device or one file twice, {name}", _DISTRUST)
+        raise InputError(f"{path} holds a link, a device or one file twice, {name}", DISTRUST)
     seen.add(same_file_key(name))
     target = folder.joinpath(*name.split("/"))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,23 +81,5 @@ def _take(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, folder: P
         while block := stream.read(min(_BLOCK, left + 1)):
             left -= len(block)
             if left < 0:
-                raise InputError(f"{path} holds {name}, which is larger than it says", _DISTRUST)
+                raise InputError(f"{path} holds {name}, which is larger than it says", DISTRUST)
             out.write(block)
-
-
-def _check_description(description: Path, path: Path) -> None:
-    """Raise InputError for a scene that names a file outside of its archive."""
-    from urllib.parse import unquote
-
-    try:
-        root = ElementTree.parse(description).getroot()
-    except ElementTree.ParseError as error:
-        raise InputError(f"the scene in {path} is damaged ({error})", "Save the scene again as MRB") from error
-    inside = description.parent.resolve()
-    for element in root.iter():
-        for key, value in element.attrib.items():
-            if not (key.lower().startswith(("filename", "filelistmember")) or key.lower() in ("uri", "urilistmember")):
-                continue
-            named = unquote(value).strip()
-            if named and ("://" in named or not (inside / named).resolve().is_relative_to(inside)):
-                raise InputError(f"the scene {path} names a file outside of itself, {named[:80]!r}", _DISTRUST)

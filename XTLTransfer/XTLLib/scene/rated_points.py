@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..inference.results import RatedFinding
 
 RATED = "XTL.Rated"  # attribute of the lesion table
+_MOST_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,11 @@ def rated_to_json(points: Sequence[RatedPoint]) -> str:
 def rated_from_json(text: str) -> tuple[RatedPoint, ...]:
     """The points of :func:`rated_to_json`. Raises InputError for a text that is none, as of a scene from elsewhere."""
     try:
-        return tuple(_point(row) for row in json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        rows = json.loads(text)
+        if not isinstance(rows, list):
+            raise ValueError("no list")
+        return tuple(map(_point, rows))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(
             f"the ratings that the lesion table holds cannot be read ({type(error).__name__})", "Press Apply again"
         ) from error
@@ -78,6 +82,9 @@ def _point(row: Mapping[str, Any]) -> RatedPoint:
         low, high = values["interval"]
         values["interval"] = (float(low), float(high))
     values["warnings"] = tuple(str(warning) for warning in values.get("warnings", ()))
-    if len(finding["position_ras"]) != 3 or not isinstance(row["point"], str) or not isinstance(row["row"], int):
+    is_place = len(finding["position_ras"]) == 3 and all(map(math.isfinite, finding["position_ras"]))
+    is_rating = math.isnan(values["probability"]) or 0 <= values["probability"] <= 1
+    is_row = type(row["row"]) is int and 0 <= row["row"] <= _MOST_ROWS  # 0: not numbered yet
+    if not (is_place and is_rating and is_row and isinstance(row["point"], str)):
         raise ValueError("not a rated point")
     return RatedPoint(row["point"], RatedFinding(**values))

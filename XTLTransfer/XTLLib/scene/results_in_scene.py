@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from ..bundle.postprocessing import check_postprocessing
+from ..errors import InputError
 from .classification import FINDINGS_ROLE, REFERENCE_ROLE
 from .rated_points import RATED
 from .segmentation import MINIMUM_VOLUME, PROBABILITY_ROLE, THRESHOLD
@@ -91,9 +93,11 @@ def _classifications(scene: Any) -> Iterator[SceneResult]:
 
 def _has_settings(node: Any) -> bool:
     try:
-        return all(float(node.GetAttribute(name)) >= 0 for name in (THRESHOLD, MINIMUM_VOLUME))
-    except (TypeError, ValueError):  # none, or a stranger's
+        threshold, minimum = (float(node.GetAttribute(name)) for name in (THRESHOLD, MINIMUM_VOLUME))
+        check_postprocessing(threshold, minimum)
+    except (TypeError, ValueError, InputError):  # none, or a stranger's
         return False
+    return True
 
 
 def _same(scene: Any, class_name: str, role: str, other: Any) -> Any:

@@ -200,7 +200,8 @@ class ViewedScene:
             view.close()
 
     def _first_volume(self) -> Any:
-        volumes = [one.reference for one in self.results if one.reference is not None] or images_in(self._scene)
+        references = [one.reference for one in self.results if one.reference is not None]
+        volumes = [node for node in (*references, *images_in(self._scene)) if node.GetImageData() is not None]
         if not volumes:
             raise InputError("the scene holds no volume to be shown", "Save a scene with its images")
         return volumes[0]
