@@ -20,7 +20,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KINDS = {
     "missing package": (
         "A Python package that this needs is not installed, is too old, or was installed only in part",
-        "Press Apply again to install it, or reinstall the package that is named in the details",
+        "Try again to install it, or reinstall the package that is named in the details",
     ),
     "memory": (
         "The images and the network need more memory than is free now, on this computer or its graphics card",

@@ -76,12 +76,7 @@ class AdaptSection:
         bundle : the chosen one. channels : channel -> volume node. label : the corrected lesions.
         """
         self._message = ""
-        try:
-            process = self._send(bundle, channels, label)
-        except Exception as error:
-            self._fail(self._tr("The model was not adapted."), error)
-            return
-        if self._run.start(process, self._take):
+        if self._run.start(lambda: self._send(bundle, channels, label), self._take):
             self._offered = None
             self._show_offer()
 

@@ -67,9 +67,15 @@ class ButtonRun:
         """Whether the command is at work."""
         return self._run.is_running
 
-    def start(self, process: ProcessLike, take: Callable[[Any], None]) -> bool:
-        """Start a command; ``take`` gets its result. False when the system refuses."""
+    def start(self, make: Callable[[], ProcessLike], take: Callable[[Any], None]) -> bool:
+        """Start a command; ``take`` gets its result. False when that failed, which was shown then.
+
+        Parameters
+        ----------
+        make : gives the command, and sees to what it needs before.
+        """
         try:
+            process = make()
             process.start()
         except Exception as error:
             self._show_error(self._failed, error)

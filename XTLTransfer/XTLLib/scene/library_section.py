@@ -150,13 +150,8 @@ class LibrarySection:
     def _start(self, words: list[str], take: Callable[[Mapping[str, Any]], None], packages: bool = False) -> None:
         if self._run.is_running:
             return
-        from ..training.result_process import ResultProcess
-
         self._message = ""
-        if packages:
-            ensure_packages(_TITLE, training=True)
-        action, *rest = words
-        if self._run.start(ResultProcess(["models", action, *rest]), take):
+        if self._run.start(lambda: _process(words, packages), take):
             self._ui.libraryCancelButton.visible = True
             self._timer.start()
 
@@ -248,3 +243,12 @@ class LibrarySection:
             (self._tr("Verified"), state),
         ]
         return "<br>".join(f"<b>{escape(head)}:</b> {escape(text)}" for head, text in lines)
+
+
+def _process(words: list[str], packages: bool) -> Any:
+    """The command ``xtl models``, not started. ``packages`` : whether weights are read, which needs what trains."""
+    from ..training.result_process import ResultProcess
+
+    if packages:
+        ensure_packages(_TITLE, training=True)
+    return ResultProcess(["models", *words])

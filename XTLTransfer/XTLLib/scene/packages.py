@@ -32,7 +32,7 @@ _MB = 1e6
 def ensure_packages(requester: str, training: bool = False) -> None:
     """Make sure that PyTorch, and for training the packages of XTLRequirements.txt, can be imported.
 
-    Meant for an Apply button. What lacks is found first; then one question says what and how large it is.
+    Meant for a button that needs them. What lacks is found first; then one question says what and how large it is.
 
     Parameters
     ----------
@@ -69,14 +69,14 @@ def _installer_of_torch(wanted: WantedPackage) -> Any:
     if wanted.installed not in ("", "incomplete"):
         raise MissingPackageError(
             f"PyTorch {wanted.installed} is installed, XTL needs {MINIMUM_TORCH}",
-            "Uninstall it in the module PyTorch Utils, restart Slicer and press Apply again",
+            "Uninstall it in the module PyTorch Utils, restart Slicer and try again",
         )
     try:
         import PyTorchUtils
     except ImportError as error:
         raise MissingPackageError(
             "PyTorch is not installed, and the extension PyTorch that installs it is missing",
-            "Install the extension PyTorch in the Extensions Manager, restart Slicer and press Apply again",
+            "Install the extension PyTorch in the Extensions Manager, restart Slicer and try again",
         ) from error
     return PyTorchUtils.PyTorchUtilsLogic()
 
@@ -86,7 +86,7 @@ def _check_room(wanted: Sequence[WantedPackage]) -> None:
     if free < needed:
         raise MissingPackageError(
             f"the packages need about {_size(needed)} of the disk that Slicer is on, and {_size(free)} are free",
-            "Make room and press Apply again",
+            "Make room and try again",
         )
 
 
@@ -105,7 +105,7 @@ def _ask(requester: str, wanted: Sequence[WantedPackage]) -> None:
     text = text.format(module=requester, packages=lines, download=_size(download), disk=_size(disk))
     title = _("{module}: install Python packages").format(module=requester)
     if not slicer.util.confirmOkCancelDisplay(text, title):
-        raise MissingPackageError(f"packages are missing: {names}", "Press Apply again and agree to their installation")
+        raise MissingPackageError(f"packages are missing: {names}", "Try again and agree to their installation")
 
 
 def _line(package: WantedPackage) -> str:
@@ -178,7 +178,7 @@ def _check_installed(wanted: Sequence[WantedPackage], training: bool, meanwhile:
     if lacking or problems:
         error = MissingPackageError(
             f"installed, but not usable: {', '.join(lacking or problems)}",
-            "Press Apply again; if it happens again, restart Slicer, and report it with the text of the self-check",
+            "Try again; if it happens again, restart Slicer, and report it with the text of the self-check",
         )
         error.details = tuple(f"{name}: {problem}" for name, problem in problems.items())
         raise error
@@ -195,7 +195,7 @@ def _check_replaced(before: dict[str, str]) -> None:
         if module is not None and new and new != old:
             raise MissingPackageError(
                 f"the packages are installed, but {name} {old}, which Slicer has in use, was replaced by {new}",
-                "Save your data, restart Slicer and press Apply again",
+                "Save your data, restart Slicer and try again",
             )
 
 

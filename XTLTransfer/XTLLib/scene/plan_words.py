@@ -1,4 +1,4 @@
-"""Plans of chains and studies in the rich text that a label shows."""
+"""Plans of chains and studies, and the data of a chain, in the rich text that a label shows."""
 
 from __future__ import annotations
 
@@ -64,6 +64,25 @@ def study_plan_text(plan: Mapping[str, Any]) -> str:
     return f"{table(head, rows)}<br>{escape(total)}<br>{power}{notes}"
 
 
+def data_text(stages: Iterable[Mapping[str, Any]], data: Iterable[Mapping[str, Any]], words: Mapping[str, str]) -> str:
+    """The data of each stage in a line, and the first cases of the last one as a table.
+
+    Parameters
+    ----------
+    stages, data : of training.preview.ChainPreview, from the same stage on. words : kind of a stage -> its name.
+    """
+    from slicer.i18n import tr as _
+
+    lines, rows = [], ()
+    for stage, found in zip(stages, data):
+        lines.append(f"<b>{escape(words[stage['kind']])}:</b> {escape(found['line'] or found['problem'])}")
+        rows = found["rows"]
+    if rows:
+        head = (_("Case"), _("Patient"), _("Part"), _("Label"))
+        lines.append(table(head, [[_short(cell) for cell in row] for row in rows]))
+    return "<br>".join(lines)
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table as rich text, without colours of its own."""
     cells = "".join(f'<th align="left">{escape(text)}</th>' for text in head)
@@ -84,3 +103,7 @@ def _size(mib: float | None) -> str:
     if mib is None:
         return _("unknown")
     return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"
+
+
+def _short(text: str, longest: int = 18) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -185,15 +185,17 @@ class StudySection:
     def _start(self, button: ButtonRun, options: list[str], take: Any) -> None:
         if self._parameters is None:
             return
+        self._message = ""
+        command = ["study", str(self._parameters.study), "--device", self._parameters.device, *options]
+        if button.start(lambda: self._make(command), take):
+            self._timer.start()
+
+    def _make(self, command: list[str]) -> Any:
         from ..training.result_process import ResultProcess
 
         ensure_packages(_TITLE, training=True)
-        self._message = ""
-        command = ["study", str(self._parameters.study), "--device", self._parameters.device, *options]
-        process = ResultProcess(command)
-        if button.start(process, take):
-            self._process = process
-            self._timer.start()
+        self._process = ResultProcess(command)
+        return self._process
 
     def _take_plan(self, found: Mapping[str, Any]) -> None:
         self._message = study_plan_text(found["plan"])

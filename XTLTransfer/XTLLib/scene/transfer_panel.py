@@ -6,8 +6,7 @@ Widgets and timers are known by their properties only, so that no GUI library is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from html import escape
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from .choice_box import ChoiceBox
 from .library_section import LibrarySection
 from .packages import ensure_packages
 from .panel import PanelRun, Timer
-from .plan_words import chain_plan_text, table
+from .plan_words import chain_plan_text, data_text
 from .previewer import ChainChoice, Previewer
 from .study_section import StudySection
+from .when_known import WhenKnown
 from .window import Window
 
 BACKBONES = ("mobilenet_v2", "squeezenet1_0", "resnet18", "resnet50", "densenet121", "vgg16_bn")
@@ -61,6 +61,7 @@ class TransferPanel:
         self.study = StudySection(ui, scene, window, timer)
         self.library = LibrarySection(ui, window, timer)
         self._previewer, self._settings = Previewer(), ChainSettings()
+        self._when_known = WhenKnown(self._previewer, self.update)
         texts = {"": tr("Chain file of my own"), "auto": tr("Automatic"), "cpu": tr("Processor (CPU)")}
         weights = {"": tr("As in the chain"), "imagenet": tr("ImageNet (downloaded)"), "random": tr("Random")}
         texts |= {"cuda": tr("Graphics card (CUDA)")}
@@ -86,7 +87,6 @@ class TransferPanel:
         self._parameters: Any = None
         self._message = self._plan_text = ""
         self._planned: ChainChoice | None = None
-        self._pending: Callable[[], None] | None = None  # what waits for the chain to be looked at
         self._kept: frozenset[str] = frozenset()
         self._looked = 0.0
 
@@ -116,7 +116,8 @@ class TransferPanel:
         for box in self.boxes.values():
             box.release()
         self.study.release()
-        self._parameters = self._pending = None
+        self._when_known.forget()
+        self._parameters = None
         self._message = ""
 
     def close(self) -> None:
@@ -159,21 +160,25 @@ class TransferPanel:
             return
         if self._parameters is None or self._previewer.choice is None:
             return
-        self._message = self._tr("Nothing was trained.")
-        self._with_packages(self._train, self._tr("The training was not started."))
+        if self._has_packages(self._tr("The training was not started."), self._tr("Nothing was trained.")):
+            self._message = ""
+            self._when_known.do(self._train)
 
     def plan(self) -> None:
         """Find out what the chain needs, in a process of its own; while that runs, cancel."""
         if self._plan.is_running:
             self._plan.cancel()
-        elif self._parameters is not None and self._previewer.choice is not None:
-            self._with_packages(self._begin_plan, self._tr("The chain was not planned."))
+            return
+        if self._parameters is None or self._previewer.choice is None:
+            return
+        if self._has_packages(self._tr("The chain was not planned."), self._message):
+            self._when_known.do(self._begin_plan)
 
     def tick(self) -> None:
         """Take in what the processes reported, and notice their ends."""
         if self._previewer.poll():
             self.update()
-        self._go_on()
+        self._when_known.go_on()
         self._plan.tick()
         self.study.tick()
         self.library.tick()
@@ -191,6 +196,17 @@ class TransferPanel:
     def add_to_library(self) -> None:
         """Take the trained bundle into the model library."""
         self.library.import_from(self._ui.resultLineEdit.text)
+
+    def _has_packages(self, failed: str, message: str) -> bool:
+        """Whether what trains is there, or was installed now; ``failed`` and ``message`` are said where not."""
+        try:
+            ensure_packages(_TITLE, training=True)
+        except Exception as error:
+            self._message = message
+            self._window.show_error(failed, error)
+            self.update()
+            return False
+        return True
 
     # --- the chain and its data -----------------------------------------------------------------
 
@@ -248,17 +264,8 @@ class TransferPanel:
         stages = answer.get("stages") or (answer.get("own") or {}).get("stages") or ()
         out = Path(self._previewer.choice.out) if self._previewer.choice and self._previewer.choice.out else None
         self._show_picture(out if self._folder in ("begun", "finished") else None)
-        lines, rows = [], ()
-        for stage, data in zip(stages[1:], answer.get("data", ())):
-            what = escape(data["line"] or data["problem"])
-            lines.append(f"<b>{escape(self._words[stage['kind']])}:</b> {what}")
-            rows = data["rows"]  # the last are the target's
-        if rows:
-            head = tuple(map(self._tr, ("Case", "Patient", "Part", "Label")))
-            lines.append(table(head, [[_short(cell) for cell in row] for row in rows]))
-        text = "<br>".join(lines)
-        ui.dataLabel.text = text
-        ui.dataLabel.visible = bool(lines)
+        ui.dataLabel.text = data_text(stages[1:], answer.get("data", ()), self._words)
+        ui.dataLabel.visible = bool(ui.dataLabel.text)
         if self._folder == "finished" and out is not None:
             bundle = str(out / "bundle")
             ui.resultLineEdit.text = bundle
@@ -317,7 +324,7 @@ class TransferPanel:
         from ..training.result_process import ResultProcess
 
         choice = self._previewer.choice
-        if not self._can_plan():
+        if self._parameters is None or not self._can_plan():
             return
         words = [word for change in choice.words for word in ("--set", change)]
         command = ["train", choice.path, "--dry-run", "--device", self._parameters.device, *words]
@@ -331,34 +338,6 @@ class TransferPanel:
             return self._previewer.choice is not None
         return not self._previewer.is_waiting and bool(self._answer.get("stages")) and not self._answer.get("problem")
 
-    # --- packages -------------------------------------------------------------------------------
-
-    def _with_packages(self, action: Callable[[], None], failed: str) -> None:
-        """Do something once the packages are there, and the chain was looked at with them.
-
-        Before that, it is not known which of the choices the chain has room for.
-
-        Parameters
-        ----------
-        failed : what did not come about, a sentence.
-        """
-        try:
-            ensure_packages(_TITLE, training=True)
-        except Exception as error:
-            self._window.show_error(failed, error)
-            self.update()
-            return
-        self._pending = action
-        if self._previewer.answer is None:
-            self._previewer.forget()
-            self.update()
-        self._go_on()
-
-    def _go_on(self) -> None:
-        if self._pending is not None and not self._previewer.is_waiting:
-            action, self._pending = self._pending, None
-            action()
-
     # --- the training ---------------------------------------------------------------------------
 
     def _train(self) -> None:
@@ -369,6 +348,7 @@ class TransferPanel:
             self._kept = finished_stages(Path(choice.out))
             self._logic.start(choice.path, choice.out, self._folder == "begun", choice.words, self._parameters.device)
         except Exception as error:
+            self._message = self._tr("Nothing was trained.")
             self._window.show_error(self._tr("The training was not started."), error)
             self.update()
             return
@@ -412,7 +392,3 @@ class TransferPanel:
     def _ended(self) -> None:
         self._previewer.forget()  # the output folder holds something now
         self.update()
-
-
-def _short(text: str, longest: int = 18) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
