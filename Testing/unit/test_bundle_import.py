@@ -414,6 +414,6 @@ def test_broken_sources_are_named(tmp_path, toy_zip):
 
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "CON", "x.", "a" * 99, "C:x", "-x"])
 def test_a_model_s_name_is_a_plain_folder_name(toy, name):
-    with pytest.raises(InputError, match="the model name"):
+    with pytest.raises(InputError, match="cannot be the name of a model"):
         import_bundle(toy, name=name)
     assert left_in_library() == []

@@ -200,7 +200,7 @@ def test_free_memory_is_that_of_a_machine():
 
 
 def test_bad_requests_are_named():
-    with pytest.raises(InputError, match="float16 on a CPU"):
+    with pytest.raises(InputError, match="float16 does not work on a CPU"):
         predict_case(_network(), _image(), device="cpu", precision="float16")
     with pytest.raises(InputError, match="precision 'int8'"):
         predict_case(_network(), _image(), device="cpu", precision="int8")

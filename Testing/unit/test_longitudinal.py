@@ -130,7 +130,7 @@ def test_what_cannot_be_compared_is_named():
     far = Grid(GRID.shape, np.diag([-1.0, -1.0, 2.0, 1.0]) + np.array([[0, 0, 0, 500.0]] + [[0, 0, 0, 0]] * 3))
     with pytest.raises(InputError, match="the time point t1 does not overlap t0"):
         compare(mask(), mask(grid=far))
-    with pytest.raises(InputError, match="relative -1"):
+    with pytest.raises(InputError, match="relative is -1"):
         ChangeRules(relative=-1)
 
 

@@ -350,7 +350,7 @@ def test_weights_from_an_address_are_kept_by_their_hash(site, home, saved):
         return initialise_backbone("squeezenet1_0", weights=url, seed=0, **options)
 
     for short in (None, digest[:8]):
-        with pytest.raises(InputError, match=r"without their SHA-256. Add sha256 with the 64 digits"):
+        with pytest.raises(InputError, match=r"without their SHA-256\. Add sha256 with the 64 digits"):
             start(sha256=short, allow_download=True)
     with pytest.raises(InputError, match="not on this computer"):
         start(sha256=digest)

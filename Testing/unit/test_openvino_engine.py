@@ -124,7 +124,7 @@ def test_a_few_conversions_are_kept(monkeypatch, network, home):
 
 
 def test_a_request_that_cannot_be_met_is_named(monkeypatch, network):
-    with pytest.raises(InputError, match="the engine 'onnx'"):
+    with pytest.raises(InputError, match="the engine 'onnx' is unknown"):
         predict_case(network, _image(), engine="onnx")
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -57,7 +57,8 @@ class Calibration:
                 return point
         known = ", ".join(point.rule for point in self.operating_points)
         raise InputError(
-            f"the operating point {rule!r}", f"Choose one of {known}" if known else "This model has none: give none"
+            f"this model has no operating point {rule!r}",
+            f"Choose one of {known}" if known else "It has none: leave it out",
         )
 
     def to_dict(self) -> dict[str, Any]:

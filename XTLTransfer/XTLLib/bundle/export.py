@@ -58,7 +58,7 @@ def export_bundle(
     """
     bundle, out, progress = Path(bundle), Path(out), progress or Progress()
     if form not in FORMATS:
-        raise InputError(f"the format {form!r} of an export", f"Choose one of {', '.join(FORMATS)}")
+        raise InputError(f"there is no export format {form!r}", f"Choose one of {', '.join(FORMATS)}")
     _require_free_place(out, form)
     verified = verify_bundle(bundle, progress.part(0, 0.3))
     if not verified.agrees:
@@ -91,9 +91,11 @@ def _require_free_place(out: Path, form: str) -> None:
     if form == "folder":
         return  # atomic_folder says
     if out.suffix.lower() != _SUFFIXES[form]:
-        raise InputError(f"the file {out} for the format {form}", f"Name a file that ends with {_SUFFIXES[form]}")
+        raise InputError(
+            f"the file {out} is no name for the format {form}", f"Name a file that ends with {_SUFFIXES[form]}"
+        )
     if out.exists():
-        raise InputError(f"the file {out} exists", "Name a new file")
+        raise InputError(f"the file {out} exists already", "Name a new file")
 
 
 def _copy(bundle: Path, draft: Path) -> None:

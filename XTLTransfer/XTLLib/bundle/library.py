@@ -111,7 +111,7 @@ def checked_name(name: str) -> str:
     """``name`` when it can be that of a model's folder on any system. Raises InputError otherwise."""
     if not (_NAME.fullmatch(name) and is_portable(name)):
         raise InputError(
-            f"the model name {plain(name)!r}",
+            f"{plain(name)!r} cannot be the name of a model",
             "Use up to 80 letters, digits, blanks and . _ + -, a letter or digit first, no name that Windows reserves",
         )
     return name

@@ -102,7 +102,10 @@ def read_findings(path: str | os.PathLike, patient: str | None = None) -> tuple[
     rows = read_findings_csv(path)
     patients = list(dict.fromkeys(name for name, _ in rows))
     if patient is None and len(patients) > 1:
-        raise InputError(f"the table {path} holds findings of {len(patients)} patients", "Name the patient")
+        raise InputError(
+            f"the table {path} holds findings of {len(patients)} patients",
+            "Name one (--patient), or keep the lines of one patient",
+        )
     if patient is not None and patient not in patients:
         close = nearest(patient, patients)
         raise InputError(

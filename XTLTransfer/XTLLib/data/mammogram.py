@@ -15,6 +15,7 @@ from .images import reason_of
 from .truncation import require_whole
 
 SUFFIXES = (".png", ".pgm", ".tif", ".tiff", ".jpg", ".jpeg", *mammogram_dicom.SUFFIXES)
+_REMEDY = "Open it in another program to see whether it is whole, or export it again as PNG"
 _SMALLEST_FILM = 16
 _COARSE_PIXELS = 96
 _BACKGROUND_SHARE = 0.08
@@ -94,7 +95,7 @@ def film_shape(path: str | os.PathLike) -> tuple[int, int]:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise InputError(f"the mammogram {path} cannot be read ({reason_of(error)})", "Check the file") from error
+        raise InputError(f"the mammogram {path} cannot be read ({reason_of(error)})", _REMEDY) from error
     columns, rows = reader.GetSize()[:2]
     return rows, columns
 
@@ -107,7 +108,7 @@ def _read_picture(path: Path) -> np.ndarray:
     try:
         image = SimpleITK.ReadImage(str(path))
     except RuntimeError as error:
-        raise InputError(f"the mammogram {path} cannot be read ({reason_of(error)})", "Check the file") from error
+        raise InputError(f"the mammogram {path} cannot be read ({reason_of(error)})", _REMEDY) from error
     array = SimpleITK.GetArrayFromImage(image).astype(np.float32)
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = array[..., :3].mean(axis=-1)

@@ -155,7 +155,7 @@ def predict_case(
     if not set(mirror_axes) <= {0, 1, 2}:
         raise InputError(f"mirror_axes {mirror_axes}", "Give axes among 0, 1, 2")
     if engine not in ENGINES:
-        raise InputError(f"the engine {engine!r}", f"Choose {', '.join(ENGINES)}")
+        raise InputError(f"the engine {engine!r} is unknown", f"Choose {', '.join(ENGINES)}")
     if engine == "openvino":
         device = _device_of_openvino(device)
     progress = progress or Progress()
@@ -305,9 +305,9 @@ def _dtype_of(device: torch.device, precision: Precision) -> torch.dtype:
     if precision == "auto":
         return torch.bfloat16 if has_bfloat16(device) else torch.float32
     if precision not in ("float32", "bfloat16", "float16"):
-        raise InputError(f"the precision {precision!r}", "Choose auto, float32, bfloat16 or float16")
+        raise InputError(f"the precision {precision!r} is unknown", "Choose auto, float32, bfloat16 or float16")
     if device.type == "cpu" and precision == "float16":
-        raise InputError("float16 on a CPU", "Choose bfloat16 or float32")
+        raise InputError("the precision float16 does not work on a CPU", "Choose bfloat16 or float32")
     return getattr(torch, precision)
 
 

@@ -65,7 +65,7 @@ class ChangeRules:
     def __post_init__(self) -> None:
         for name in ("minimum_volume_mm3", "relative", "absolute_mm3", "tolerance_mm"):
             if not getattr(self, name) >= 0:
-                raise InputError(f"{name} {getattr(self, name)}", "Give 0 or more")
+                raise InputError(f"{name} is {getattr(self, name)}", "Give 0 or more")
 
     def status(self, before_mm3: float, after_mm3: float) -> Status:
         """What became of a lesion between two time points. One that was never there is ``resolved``."""

@@ -67,7 +67,8 @@ def locate(
         shown = shown_address(source)
         if re.fullmatch("[0-9a-fA-F]{64}", sha256 or "") is None:
             raise InputError(
-                f"the weights at {shown} without their SHA-256", "Add sha256 with the 64 digits that the source states"
+                f"the weights at {shown} are named without their SHA-256",
+                "Add sha256 with the 64 digits that the source states",
             )
         suffix = PurePosixPath(urlsplit(shown).path).suffix.lower()
         name = sha256.lower() + (suffix if suffix in SUFFIXES else ".pth")

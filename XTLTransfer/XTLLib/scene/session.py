@@ -38,7 +38,7 @@ _MODULE_LOGICS = {
 # here is in the format of the oldest version that XTL supports.
 _SCENE_VERSION = "Slicer 5.12.0 0"
 
-_REMEDY = 'Install it with: pip install "xtl-transfer[scene]"'
+_REMEDY = 'Install it with: pip install ".[scene]", in the folder of XTL\'s source'
 
 _booted: Session | None = None
 

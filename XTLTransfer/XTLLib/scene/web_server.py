@@ -21,7 +21,7 @@ from .web_guard import Guard, check_host
 from .web_page import Page
 
 LOOPBACK = "127.0.0.1"
-_EXTRA = 'pip install "xtl-transfer[scene,web]"'
+_EXTRA = 'pip install ".[scene,web]", in the folder of XTL\'s source'
 
 
 def serve_scene(

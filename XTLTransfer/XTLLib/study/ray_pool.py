@@ -123,7 +123,5 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingPackageError(
-            "Ray, which --ray needs, is not installed", "Install it with pip install 'xtl-transfer[ray]'"
-        ) from error
+        raise MissingPackageError.of("studies with --ray", "ray", "ray") from error
     return ray

@@ -83,7 +83,8 @@ def run_study(
     outcomes = {run: outcome for run, task in tasks.items() if (outcome := read_outcome(task)) is not None}
     scores = tuple(score for run, outcome in outcomes.items() for score in _scores(run, outcome, datalist))
     if not scores:
-        raise XTLError(f"no run of the study has given a score: {failures[0].message.rstrip('.')}", "See its message")
+        first = failures[0].message.rstrip(".")
+        raise XTLError(f"no run of the study has given a score: {first}", "Try one arm's chain alone with xtl train")
     write_scores(scores, out / "scores.tsv")
     known = {**(facts or {}), **_facts(tasks, outcomes, failures, resources)}
     if study.transferability:
