@@ -239,10 +239,14 @@ def test_a_module_s_brain_mask_is_listed_where_it_is_installed(open_panel, scene
 def test_lesions_are_shown_in_3d_and_again_after_they_changed(panel, scene, messages, tmp_path):
     from XTLLib.scene.surfaces import is_shown_in_3d
 
+    def is_shown() -> bool:  # it is made a piece at a time
+        section = panel.widget._panel.section
+        return not section.is_working and is_shown_in_3d(parameters_of(panel).segmentation)
+
     ui = panel.widget.ui
     ui.show3dCheckBox.checked = True
     apply(panel)
-    assert is_shown_in_3d(parameters_of(panel).segmentation)
+    wait(is_shown)
 
     def points() -> int:
         segment = parameters_of(panel).segmentation.GetSegmentation().GetSegment("ms-lesion")
@@ -250,14 +254,17 @@ def test_lesions_are_shown_in_3d_and_again_after_they_changed(panel, scene, mess
 
     before = points()
     ui.thresholdSlider.value = parameters_of(panel).threshold + 0.02
-    assert is_shown_in_3d(parameters_of(panel).segmentation)
+    assert points() == before, "the surface of before stays until another one is made"
+    wait(is_shown)
     assert 0 < points() < before
     ui.thresholdSlider.value = 1.0
     ui.thresholdSlider.value = parameters_of(panel).threshold - 0.5
-    assert is_shown_in_3d(parameters_of(panel).segmentation), "also after a moment without any lesion"
+    wait(is_shown)  # also after a moment without any lesion
     save_and_reload(scene, tmp_path)
     assert ui.show3dCheckBox.checked
-    assert is_shown_in_3d(parameters_of(panel).segmentation)
+    wait(is_shown)
+    ui.thresholdSlider.value = parameters_of(panel).threshold + 0.02
+    assert panel.widget._panel.section.is_working
     ui.show3dCheckBox.checked = False
     assert not is_shown_in_3d(parameters_of(panel).segmentation)
     apply(panel)

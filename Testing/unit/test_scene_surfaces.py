@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scene_cases import GRIDS, LESION, RADIUS_MM, ball, grid, rotation, segmentation_result
 from XTLLib.scene.segmentation import SEGMENT_ID, add_segmentation
-from XTLLib.scene.surfaces import hide_in_3d, is_shown_in_3d, show_in_3d
+from XTLLib.scene.surfaces import hide_in_3d, is_shown_in_3d, show_in_3d, show_in_3d_by_pieces
 
 pytest.importorskip("slicer")
 
@@ -97,3 +97,60 @@ def test_without_lesions_there_is_nothing_to_see(scene):
     on = GRIDS["LPS"]
     node = add_segmentation(segmentation_result(on, np.zeros(on.shape, np.float32)), scene).segmentation
     assert not show_in_3d(node)
+
+
+def farthest_mm(poly, other) -> float:
+    """The largest distance of a point of one surface from the nearest point of the other, either way."""
+    from scipy.spatial import cKDTree
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    points, others = (vtk_to_numpy(each.GetPoints().GetData()) for each in (poly, other))
+    return max(cKDTree(points).query(others)[0].max(), cKDTree(others).query(points)[0].max())
+
+
+def scattered(count: int):
+    """The result of balls all over a grid, some of which touch."""
+    on, rng = grid(rotation(20, 5, -35), (1.0, 0.9, 1.2), (60, 50, 70)), np.random.default_rng(count)
+    probability = np.zeros(on.shape, np.float32)
+    for kji in rng.uniform(4, np.array(on.shape) - 4, (count, 3)):
+        probability = np.maximum(probability, ball(on, on.index_to_ras(kji[::-1]), rng.uniform(1, 4)))
+    return segmentation_result(on, probability)
+
+
+def test_piece_by_piece_it_is_the_same_surface(scene, monkeypatch):
+    monkeypatch.setattr("XTLLib.scene.surfaces._PIECE_VOXELS", 30_000)
+    node = add_segmentation(scattered(40), scene).segmentation
+    assert show_in_3d(node)
+    whole = surface_of(node)
+    hide_in_3d(node)
+    steps = 0
+    for _ in show_in_3d_by_pieces(node):
+        steps += 1
+        assert not is_shown_in_3d(node), "nothing is shown by halves"
+    assert steps > 4 and is_shown_in_3d(node)
+    assert surface_of(node).GetNumberOfCells() == whole.GetNumberOfCells()
+    assert farthest_mm(surface_of(node), whole) < 2e-3
+    assert volume_mm3(surface_of(node)) == pytest.approx(volume_mm3(whole), rel=1e-4)
+
+
+def test_what_changes_between_two_pieces_is_followed(scene):
+    on = GRIDS["LPS"]
+    nodes = add_segmentation(segmentation_result(on), scene)
+    steps = show_in_3d_by_pieces(nodes.segmentation)
+    next(steps), next(steps)
+    moved = np.add(LESION, (-9.0, 3.0, -4.0))
+    add_segmentation(segmentation_result(on, ball(on, moved)), scene, segmentation_node=nodes.segmentation)
+    for _ in steps:
+        pass
+    np.testing.assert_allclose(pieces(surface_of(nodes.segmentation))[0].mean(axis=0), moved, atol=0.6)
+    steps = show_in_3d_by_pieces(nodes.segmentation)
+    next(steps)
+    scene.RemoveNode(nodes.segmentation)
+    assert len(list(steps)) <= 2
+
+
+def test_piece_by_piece_without_lesions_there_is_nothing_to_see(scene):
+    on = GRIDS["LPS"]
+    node = add_segmentation(segmentation_result(on, np.zeros(on.shape, np.float32)), scene).segmentation
+    assert len(list(show_in_3d_by_pieces(node))) == 1
+    assert surface_of(node) is None or surface_of(node).GetNumberOfPoints() == 0

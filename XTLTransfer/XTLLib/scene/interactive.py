@@ -33,9 +33,12 @@ class InteractiveLesions:
     ----------
     on_drawn : called, often several times in a row, when somebody may have drawn in the segment, or the lesions
         changed; the owner calls :meth:`take_in` and :meth:`locate` a moment after the last call.
+    keeps_surface : a surface that is shown for the parameter ``show3d`` stays as it was after :meth:`refresh`, and the
+        owner makes it anew. Else it follows at once.
     """
 
-    def __init__(self, on_drawn: Callable[[], None]) -> None:
+    def __init__(self, on_drawn: Callable[[], None], keeps_surface: bool = False) -> None:
+        self._keeps_surface = keeps_surface
         self._observer = SegmentObserver(on_drawn)
         self._on_drawn = on_drawn
         self._parameters: Any = None
@@ -108,7 +111,7 @@ class InteractiveLesions:
         self._wanted = self._wish()
         before, (threshold, minimum, *_) = self._shown(), self._wanted
         regions = self._measured(self._regions(threshold, minimum, self._edits()))
-        nodes.show(regions, threshold, minimum)
+        nodes.show(regions, threshold, minimum, keep_surface=self._keeps_surface and self._parameters.show3d)
         nodes.segmentation.SetAttribute(EDITS, self._parameters.edits)
         self._known = regions
         self._follow_chosen(before)

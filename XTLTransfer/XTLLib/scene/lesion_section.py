@@ -5,16 +5,18 @@ Widgets are known by their properties only, so that no GUI library is needed her
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import InputError
 from ..inference.lesions import Regions
 from .clicks import ClickTool
 from .interactive import InteractiveLesions
-from .surfaces import hide_in_3d, is_shown_in_3d, show_in_3d
+from .surfaces import hide_in_3d, is_shown_in_3d, show_in_3d_by_pieces
 from .table_view import fit_columns
 from .words import in_sentences
+
+_DONE = object()
 
 
 class LesionSection:
@@ -24,22 +26,27 @@ class LesionSection:
     ----------
     ui : has ``tableView``, ``addLesionButton``, ``removeLesionButton``, ``undoButton`` and ``redoButton``.
     on_drawn : see InteractiveLesions.
+    on_work : there is something to be done; the owner calls :meth:`work` now and then while :attr:`is_working`.
     say : shows a sentence to the user.
     """
 
-    def __init__(self, ui: Any, on_drawn: Callable[[], None], say: Callable[[str], None]) -> None:
-        self._ui, self._say = ui, say
+    def __init__(
+        self, ui: Any, on_drawn: Callable[[], None], on_work: Callable[[], None], say: Callable[[str], None]
+    ) -> None:
+        self._ui, self._on_work, self._say = ui, on_work, say
         self._buttons = {"add": ui.addLesionButton, "remove": ui.removeLesionButton}
         self._tool = ClickTool(self._clicked, self.stop_clicks)
         self._mode = ""
         self._scene: Any = None
         self._parameters: Any = None
         self._in_3d: tuple[Any, bool] = (None, False)  # what was done last: the segmentation, and whether shown
-        self.lesions = InteractiveLesions(on_drawn)
+        self._surface: Iterator[None] | None = None  # that is being made
+        self._is_outdated = False  # a surface that is shown
+        self.lesions = InteractiveLesions(on_drawn, keeps_surface=True)
 
     def attach(self, parameters: Any, scene: Any) -> None:
         """Serve this parameter node."""
-        self._scene, self._parameters, self._in_3d = scene, parameters, (None, False)
+        self._scene, self._parameters, self._in_3d, self._surface = scene, parameters, (None, False), None
         self.lesions.attach(parameters)
         self._try(self.lesions.take_in)  # what was drawn while nobody looked
         self._try(self.lesions.show_chosen)
@@ -48,7 +55,7 @@ class LesionSection:
         """Let go of the scene."""
         self.stop_clicks()
         self.lesions.release()
-        self._scene = self._parameters = None
+        self._scene = self._parameters = self._surface = None
         self._in_3d = (None, False)
 
     def update(self, bundle: Any) -> None:
@@ -123,6 +130,22 @@ class LesionSection:
             if button.checked:
                 button.checked = False
 
+    @property
+    def is_working(self) -> bool:
+        """Whether :meth:`work` has something to do."""
+        return self._surface is not None
+
+    def work(self) -> None:
+        """Do the next piece of what takes longer than a window may wait: the lesions in 3D."""
+        if self._surface is not None and next(self._surface, _DONE) is _DONE:
+            self._surface = None
+
+    def end(self) -> None:
+        """Other lesions take the place of those that are shown: their surface would be made anew at once."""
+        if self._parameters.show3d and self._parameters.segmentation is not None:
+            hide_in_3d(self._parameters.segmentation)
+        self._surface, self._in_3d = None, (None, self._in_3d[1])
+
     def begin(self, regions: Regions) -> None:
         """A new result has come, with these lesions."""
         self.lesions.begin(regions)
@@ -155,7 +178,7 @@ class LesionSection:
 
     def _refresh(self) -> None:
         if self.lesions.refresh():
-            self._in_3d = (None, self._in_3d[1])  # of lesions that are others now
+            self._in_3d, self._is_outdated = (None, self._in_3d[1]), self._parameters.show3d
 
     def _follow_3d(self) -> None:
         """Show the lesions in 3D when that is asked for, and again after they changed; hide what was shown."""
@@ -164,11 +187,13 @@ class LesionSection:
         segmentation, wanted = self._parameters.segmentation, self._parameters.show3d
         if self._in_3d == (segmentation, wanted):
             return
-        if wanted and not is_shown_in_3d(segmentation):
-            show_in_3d(segmentation)
+        self._surface = None
+        if wanted and (self._is_outdated or not is_shown_in_3d(segmentation)):
+            self._surface = show_in_3d_by_pieces(segmentation)
+            self._on_work()
         elif not wanted and self._in_3d[1]:
             hide_in_3d(segmentation)
-        self._in_3d = (segmentation, wanted)
+        self._in_3d, self._is_outdated = (segmentation, wanted), False
 
     def _show_history(self) -> None:
         self._ui.summaryLabel.text = self.summary

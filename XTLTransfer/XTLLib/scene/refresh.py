@@ -41,8 +41,18 @@ class ResultNodes:
         """Of the probability map, in the map's own coordinates."""
         return own_grid_of_node(self.probability)
 
-    def show(self, regions: Regions, threshold: float, minimum_volume_mm3: float, with_segment: bool = True) -> None:
-        """Put these lesions into the label map, the table and, ``with_segment``, the segment; further segments stay."""
+    def show(
+        self,
+        regions: Regions,
+        threshold: float,
+        minimum_volume_mm3: float,
+        with_segment: bool = True,
+        keep_surface: bool = False,
+    ) -> None:
+        """Put these lesions into the label map, the table and, ``with_segment``, the segment; further segments stay.
+
+        ``keep_surface`` : see segmentation.fill_segment.
+        """
         grid, scene = self.grid, self.probability.GetScene()
         state = import_slicer().vtkMRMLScene.BatchProcessState
         scene.StartState(state)  # the views are drawn once
@@ -52,7 +62,7 @@ class ResultNodes:
             color_labels(self.label, names, lesion_colors(len(names)), scene)
             if with_segment:
                 _stand_with(self.segmentation, self.probability)
-                fill_segment(self.segmentation, mask_image(regions.voxels, grid))
+                fill_segment(self.segmentation, mask_image(regions.voxels, grid), keep_surface)
                 self.remember_segment()
             self.show_table(regions)
             bundle = self.probability.GetAttribute("XTL.Bundle") or ""

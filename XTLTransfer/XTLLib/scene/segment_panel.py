@@ -58,7 +58,7 @@ class SegmentPanel(ApplyPanel):
         background = background or BackgroundSegmentation()
         super().__init__(ui, scene, "segmentation", words, channels, run_timer, show_error, background)
         self._drawn_timer, self._settings = drawn_timer, BundleSettings()
-        self.section = LesionSection(ui, drawn_timer.start, self.say)
+        self.section = LesionSection(ui, drawn_timer.start, run_timer.start, self.say)
         self.advanced = AdvancedSection(ui)
         self.over_time = LongitudinalSection(ui, show_error)
         self._adapt = AdaptSection(ui, show_error, make_adaptation)
@@ -124,7 +124,8 @@ class SegmentPanel(ApplyPanel):
             if not self._adapt.is_running:
                 self.update()
         self.over_time.tick()
-        own = self.run.is_running or self._background.is_active
+        self.section.work()
+        own = self.run.is_running or self._background.is_active or self.section.is_working
         if not (own or self._adapt.is_running or self.over_time.is_running):
             self._run_timer.stop()
 
@@ -176,6 +177,7 @@ class SegmentPanel(ApplyPanel):
         )
 
     def _take_result(self) -> str:
+        self.section.end()
         finished = self._background.finish(self._scene)
         self._show(finished.nodes, finished.regions)
         return in_sentences(f"{self.section.summary}, {self._in_seconds()}", *finished.notes)

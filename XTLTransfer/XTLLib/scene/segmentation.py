@@ -155,8 +155,14 @@ def mask_image(voxels: np.ndarray, grid: Grid) -> Any:
     return oriented_image(part, grid, tuple(start[::-1]), share=True)
 
 
-def fill_segment(node: Any, image: Any) -> None:
-    """Make ``image`` the segment ``SEGMENT_ID`` of a segmentation node; other segments stay as they are."""
+def fill_segment(node: Any, image: Any, keep_surface: bool = False) -> None:
+    """Make ``image`` the segment ``SEGMENT_ID`` of a segmentation node; other segments stay as they are.
+
+    Parameters
+    ----------
+    keep_surface : a surface that the segment has stays as it was, because the caller soon puts another in its place;
+        else it is made anew.
+    """
     slicer = import_slicer()
     binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
     surface = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
@@ -166,11 +172,13 @@ def fill_segment(node: Any, image: Any) -> None:
         node.CreateDefaultDisplayNodes()
     segment = segmentation.GetSegment(SEGMENT_ID)
     if segment is not None:  # its name and colour may have been changed by the user: they stay
-        has_surface = segment.GetRepresentation(surface) is not None
+        shown = segment.GetRepresentation(surface)
         segment.RemoveAllRepresentations()
         segment.SetLabelValue(1)
         segment.AddRepresentation(binary, image)
-        if has_surface:  # shown in 3D: it follows
+        if shown is not None and keep_surface:
+            segment.AddRepresentation(surface, shown)
+        elif shown is not None:  # in 3D: it follows
             segmentation.CreateRepresentation(surface, True)
         segmentation.Modified()
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_ROWS = 30  # the first ones and those in view: a table of hundreds of lesions would hold the window up
+_ROWS = 12  # the first ones and those in view: a table of hundreds of lesions would hold the window up
 
 
 def fit_columns(view: Any) -> None:
