@@ -6,12 +6,18 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..data.volume import Volume
+from ..inference.lesions import LesionFinder
 from ..inference.longitudinal import ChangeRules, compare_over_time
 from ..progress import Progress
 from .choices import bundle_for
 from .compare_run import add_comparison
+from .lesion_measures import LesionMeasures
 from .longitudinal import LongitudinalNodes
-from .segmentation import SegmentationNodes
+from .nodes import grid_of_node
+from .refresh import ResultNodes
+from .segmentation import EDITS, MINIMUM_VOLUME, SegmentationNodes
+from .session import import_slicer
 from .time_points import TimePointNodes, read_time_points
 from .worker_run import Around, add_result, case_for, located
 
@@ -46,6 +52,35 @@ def segment_now(
         result = located(result, around.tissue)
     progress.report("Adding the results to the scene", 0.95)
     return add_result(result, scene, used, outputs, around)
+
+
+def rethreshold_now(nodes: SegmentationNodes, threshold: float, minimum_volume_mm3: float | None = None) -> int:
+    """Show the lesions of a result at another threshold: the probability map is kept, no network runs again.
+
+    Label map, segment and table follow, as they follow the slider of the panel. What was changed by hand is set aside,
+    and so are the places of lesions, which a tissue segmentation had told.
+
+    Parameters
+    ----------
+    nodes : of segment_now. threshold : probability from which a voxel is lesion.
+    minimum_volume_mm3 : smallest lesion kept; None keeps the one that the nodes show.
+
+    Returns
+    -------
+    Number of lesions.
+
+    Raises
+    ------
+    InputError : a threshold or a volume out of range; the scene is as it was.
+    """
+    result, node = ResultNodes(nodes.segmentation, nodes.label, nodes.probability, nodes.table), nodes.probability
+    if minimum_volume_mm3 is None:
+        minimum_volume_mm3 = float(nodes.segmentation.GetAttribute(MINIMUM_VOLUME))
+    array = import_slicer().util.arrayFromVolume(node)
+    regions = LesionFinder(Volume(array, grid_of_node(node), node.GetName())).find(threshold, minimum_volume_mm3)
+    result.show(LesionMeasures().of(regions, result, nodes.uncertainty, None), threshold, minimum_volume_mm3)
+    nodes.segmentation.RemoveAttribute(EDITS)
+    return len(regions.lesions)
 
 
 def compare_now(
