@@ -34,7 +34,7 @@ def result():
 
 def test_the_class_is_explained_and_a_warning_of_all_is_said_once(result):
     words = list(words_on_findings(result))
-    assert words[0] == "Significant from 0.310 on (Youden); in the data of calibration PPV 0.45, NPV 0.93"
+    assert words[0] == "Significant from 0.310 on (Youden)"
     assert "no confidence interval" in words[1]
     assert "each finding has a scale of its own" in words[2]
     assert words[3:] == ["a note", f"all findings: {ALIKE}", "finding 2: <12 % outside"]

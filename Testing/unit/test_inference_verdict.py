@@ -118,7 +118,11 @@ def test_a_single_network_has_no_interval_and_an_uncalibrated_one_says_so():
     assert result.findings[0].npv is None and result.findings[0].warnings == ()
     logit = math.log(rated.probability / (1 - rated.probability))
     assert result.findings[0].probability == pytest.approx(sigmoid(logit / 2), abs=1e-6)
-    assert "PPV and NPV hold where 25% of the findings are significant" in result.notes[0]
+    assert result.notes[0] == (
+        "In the data of calibration (200 findings of 120 patients, 25% of them significant) the operating point "
+        "sensitivity 0.90 has sensitivity 0.80 (0.25 to 0.75), specificity 0.70 (0.25 to 0.75), PPV 0.38 (0.25 to "
+        "0.75), with 95% intervals over patients; PPV and NPV hold for that share alone"
+    )
     with pytest.raises(InputError, match=r"operating point 'best'. Choose one of Youden, sensitivity 0\.90"):
         classify_case(case(), calibrated, operating_point="best")
 

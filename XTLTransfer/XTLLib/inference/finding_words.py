@@ -12,10 +12,7 @@ def words_on_findings(result: ClassificationResult) -> Iterator[str]:
     ratings = sorted(result.findings, key=lambda rated: rated.row)
     called = next((rated for rated in ratings if rated.threshold is not None), None)
     if called is not None:
-        values = [(name, value) for name, value in (("PPV", called.ppv), ("NPV", called.npv)) if value is not None]
-        shares = ", ".join(f"{name} {value:.2f}" for name, value in values)
-        there = f"; in the data of calibration {shares}" if shares else ""
-        yield f"Significant from {called.threshold:.3f} on ({result.operating_point}){there}"
+        yield f"Significant from {called.threshold:.3f} on ({result.operating_point})"
     if any(rated.interval is not None for rated in ratings):
         yield "Lowest to highest probability: over the models and views; no confidence interval"
     if result.evidence:

@@ -117,7 +117,7 @@ def _draw_table(axes: Axes, ratings: list[RatedFinding]) -> float:
         ("proba-\nbility", 0.12, lambda rated: f"{rated.probability:.2f}"),
     ]
     if any(rated.interval is not None for rated in ratings):
-        columns.append(("lowest to\nhighest", 0.21, lambda rated: _range(rated.interval)))
+        columns.append(("lowest to\nhighest", 0.25, lambda rated: _range(rated.interval)))
     if any(rated.is_significant is not None for rated in ratings):
         columns.append(("signi-\nficant", 0.12, lambda rated: _ANSWERS[rated.is_significant]))
     shown = ratings[:_TABLE_ROWS]

@@ -99,14 +99,31 @@ def rating_notes(ratings: Sequence[Rating]) -> tuple[str, ...]:
         if rating.point is not None and len(ratings) == 1 and calibration.findings:
             share = calibration.positives / calibration.findings
             notes.append(
-                f"PPV and NPV hold where {share:.0%} of the findings are significant, as in the data of calibration "
-                f"({calibration.findings} findings of {calibration.patients} patients)"
+                f"In the data of calibration ({calibration.findings} findings of {calibration.patients} patients, "
+                f"{share:.0%} of them significant) {_figures_in_words(rating.point)}; PPV and NPV hold for that share "
+                "alone"
             )
         if members * views > 1:
             notes.append(f"{rating.bundle.name}: calibrated on {calibration.source}, and not on this mean")
     if len(ratings) > 1 and any(rating.point is not None for rating in ratings):
         notes.append("The threshold is the mean of the models'; no PPV and NPV are known of several models together")
     return tuple(notes)
+
+
+def _figures_in_words(point: OperatingPoint) -> str:
+    """What an operating point gave where it was chosen, each figure with its interval."""
+    figures = (
+        ("sensitivity", point.sensitivity, point.sensitivity_interval),
+        ("specificity", point.specificity, point.specificity_interval),
+        ("PPV", point.ppv, point.ppv_interval),
+        ("NPV", point.npv, point.npv_interval),
+    )
+    words = [
+        f"{name} {value:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"
+        for name, value, interval in figures
+        if not math.isnan(value) and not math.isnan(interval[0])
+    ]
+    return f"the operating point {point.rule} has {', '.join(words)}, with {point.level:.0%} intervals over patients"
 
 
 def _warnings(finding: Finding, probability: float, ratings: Sequence[Rating]) -> Iterator[str]:
