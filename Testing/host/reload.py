@@ -17,4 +17,4 @@ def save_and_reload(scene: Any, folder: Path) -> None:
     (file,) = folder.rglob("*.mrml")
     scene.Clear(0)
     scene.SetURL(str(file))
-    assert scene.Import(), scene.GetErrorMessage()
+    assert scene.Import(), f"{file} cannot be opened"

@@ -127,6 +127,19 @@ def test_a_scene_is_the_same_after_saving_and_opening(tmp_path, name):
         assert layers.GetBackgroundVolumeID() == named("FLAIR").GetID()
 
 
+def test_names_with_marks_of_xml_survive_saving_and_opening(tmp_path):
+    names = ["T1 & T2", "&amp; <b> \"q\" 'a'", "Größe %20; a:b"]
+    with new_scene() as scene:
+        for name in names:
+            slicer.util.updateTableFromArray(scene.AddNewNodeByClass("vtkMRMLTableNode", name), np.arange(3.0), ["a"])
+        save_scene(scene, tmp_path / "scene.mrb")
+    with new_scene() as scene:
+        open_scene(tmp_path / "scene.mrb", tmp_path / "opened", scene)
+        tables = [scene.GetNthNodeByClass(number, "vtkMRMLTableNode") for number in range(len(names))]
+        assert [table.GetName() for table in tables] == names
+        assert [table.GetNumberOfRows() for table in tables] == [3, 3, 3], "their files are found by those names"
+
+
 def test_the_same_scene_gives_the_same_bytes(tmp_path):
     result = segmentation_result(GRIDS["oblique"])
     with new_scene() as scene:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..files import atomic_file
 from .session import import_slicer
 
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the same scene gives the same bytes
+_BARE_AMPERSAND = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)")
 _STORED = (".nrrd", ".gz", ".png")  # compressed already
 
 
@@ -40,6 +42,7 @@ def save_scene(scene: Any, path: str | os.PathLike) -> None:
             raise InputError(
                 f"the scene cannot be saved as {path} ({reason})", "Check the free space and the nodes it names"
             )
+        _escape_ampersands(bundle)
         _zip_folder(bundle, draft)
 
 
@@ -63,6 +66,15 @@ def save_segmentation(node: Any, path: str | os.PathLike) -> None:
                 f"the segmentation {node.GetName()} cannot be written as {path} ({reason})",
                 "Check the folder and the free space",
             )
+
+
+def _escape_ampersands(folder: Path) -> None:
+    """MRML writes names of files without escaping "&" (Slicer 5.13): such a scene could not be opened again."""
+    for file in folder.glob("*.mrml"):
+        text = file.read_text(encoding="utf-8")
+        escaped = _BARE_AMPERSAND.sub("&amp;", text)
+        if escaped != text:
+            file.write_text(escaped, encoding="utf-8", newline="\n")
 
 
 def _zip_folder(folder: Path, target: Path) -> None:
