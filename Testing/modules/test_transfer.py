@@ -58,7 +58,7 @@ def test_apply_waits_for_what_is_missing(panel, chain, tmp_path):
     assert ui.applyButton.text == "Apply"
 
 
-def test_a_chain_trained_from_the_panel(panel, chain, tmp_path, scene, messages, artifacts):
+def test_a_chain_trained_from_the_panel_and_again_elsewhere(panel, chain, tmp_path, scene, messages, artifacts):
     from XTLLib.bundle.load import load_bundle
 
     ui = panel.widget.ui
@@ -95,10 +95,20 @@ def test_a_chain_trained_from_the_panel(panel, chain, tmp_path, scene, messages,
     ui.showCurveButton.click()
     save_and_reload(scene, tmp_path)
     look(panel)
+    parameters = panel.widget.logic.getParameterNode()
     assert Path(ui.chainPathLineEdit.currentPath) == chain
     assert ui.chartSelector.currentNode().GetNumberOfPlotSeriesNodes() == len(names)
     assert ui.showCurveButton.enabled
     assert ui.resultLineEdit.text == str(tmp_path / "run" / "bundle")
+
+    log, curve = parameters.trainingLog, parameters.trainingCurve
+    _choose(panel, chain, tmp_path / "two")
+    train(panel)
+    assert ui.resultLineEdit.text == str(tmp_path / "two" / "bundle")
+    parameters = panel.widget.logic.getParameterNode()
+    assert (parameters.trainingLog, parameters.trainingCurve) == (log, curve), "another training fills the same nodes"
+    assert scene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == 1
+    assert scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
 
 
 def test_cancel_and_resume(panel, chain, tmp_path, messages):
@@ -172,13 +182,3 @@ def test_a_training_outlives_the_scene_and_ends_with_the_panel(panel, chain, tmp
     assert panel.widget.logic.isRunning
     panel.widget.cleanup()
     assert not panel.widget.logic.isRunning
-
-
-def test_a_chain_trained_again_elsewhere_fills_the_same_nodes(panel, chain, tmp_path, scene):
-    ui = panel.widget.ui
-    for name in ("one", "two"):
-        _choose(panel, chain, tmp_path / name)
-        train(panel)
-    assert scene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == 1
-    assert scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
-    assert ui.resultLineEdit.text == str(tmp_path / "two" / "bundle")

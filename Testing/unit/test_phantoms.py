@@ -188,7 +188,9 @@ def test_adc_is_in_1e_6_mm2_per_s_with_0_for_no_value():
     assert adc.max() <= 4000
 
 
-def test_significant_findings_differ_but_overlap_with_the_others():
+def test_significant_findings_differ_but_overlap_with_the_others(monkeypatch):
+    # T2W takes two thirds of the time, is drawn after ADC, and is not looked at.
+    monkeypatch.setattr(prostate.ProstatePhantom, "t2w", lambda _, grid, rng: np.zeros(grid.shape, np.uint16))
     signs, adc, truth = [], [], []
     for seed in range(40):
         signs += [np.mean(true.signs) for true in prostate.ProstatePhantom(seed).findings]

@@ -122,14 +122,17 @@ def with_features_chosen_by_all_labels(fold: Datalist) -> list[dict[str, float]]
 
 @pytest.fixture(scope="module", autouse=True)
 def features_are_computed_once():
-    """Shuffles share their images: the features of an image are kept."""
+    """Shuffles share their images: the features of an image are kept. scikit-learn need not check every argument."""
+    from sklearn import config_context
+
     plain = radiomics.image_features
 
     @functools.cache
     def kept(content: bytes, shape: tuple[int, int]) -> np.ndarray:
         return plain(np.frombuffer(content, dtype=np.float32).reshape(shape))
 
-    with pytest.MonkeyPatch.context() as patch:
+    checks = config_context(assume_finite=True, skip_parameter_validation=True)
+    with checks, pytest.MonkeyPatch.context() as patch:
         patch.setattr(radiomics, "image_features", lambda image: kept(image.tobytes(), image.shape))
         yield
 
