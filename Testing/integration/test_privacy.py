@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import re
 import subprocess
 import sys
 import warnings
@@ -26,6 +27,8 @@ SECRETS = ["UNMISTAKABLE"]
 for year, month, day in (("1953", "11", "17"), ("2013", "08", "22")):
     SECRETS += [f"{year}{month}{day}", f"{year}-{month}-{day}", f"{day}.{month}.{year}", f"{month}/{day}/{year}"]
 SECRETS += ["112358", "11:23:58"]
+# Unique identifiers that highdicom draws; those of the study, and what is made of them, are looked at.
+DRAWN = re.compile(rb"1\.2\.826\.0\.1\.3680043\.10\.511\.3\.\d+")
 
 
 def contents(file: Path, folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -55,6 +58,8 @@ def revealed(out: Path, scratch: Path) -> set[str]:
 
 
 def holds(data: bytes, secret: str) -> bool:
+    """Whether a secret stands in some bytes. Six digits stand in a number drawn by chance now and then: not there."""
+    data = DRAWN.sub(b"", data)
     return any(secret.encode(code) in data for code in ("ascii", "utf-16-le", "utf-16-be"))
 
 
