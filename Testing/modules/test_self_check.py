@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import platform
 import subprocess
 import sys
 import time
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 
 import pytest
 from XTLLib.errors import InputError
@@ -82,12 +83,68 @@ def test_nothing_planted_is_in_the_text(scene, library, messages):
     assert getpass.getuser() not in text.replace("<user>", "").split()
 
 
+def _key_error() -> None:
+    raise KeyError(PLANTED)
+
+
+def _of_the_system() -> None:
+    raise PermissionError(errno.EACCES, f"cannot open {PLANTED}", f"{Path.home()}/{PLANTED}")
+
+
+def _with_a_cause() -> None:
+    try:
+        _key_error()
+    except KeyError as error:
+        raise InputError(f"the patient {PLANTED} of {Path.home()}", f"Ask {getpass.getuser()}") from error
+
+
+def _of_another_process() -> None:
+    error = InputError(f"the file {Path.home()}/{PLANTED}.nii", "Choose another")
+    error.details = (f"{Path.home()}/{PLANTED}.nii",)
+    error.anonymous = ("InputError: the file … is empty",)
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("fail", "told"),
+    [
+        (_key_error, "KeyError"),
+        (_of_the_system, "PermissionError: Permission denied"),
+        (_with_a_cause, "InputError"),
+        (_of_another_process, "there: InputError: the file … is empty"),
+    ],
+)
+def test_the_last_error_is_told_without_what_it_was_about(scene, library, messages, fail, told):
+    """A panel's failure of any kind, with planted names in its words, its details and the nodes of the scene."""
+    import slicer
+
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", PLANTED)
+    try:
+        fail()
+    except Exception as error:
+        show_failure(f"{PLANTED} was not segmented.", error, [f"{Path.home()}/{PLANTED}"])
+    text = self_check.make_report(FOUND).text
+    assert told in text.partition("Last error")[2]
+    for secret in (PLANTED, PLANTED.lower(), str(Path.home()), f"{getpass.getuser()}'"):
+        assert secret not in text
+
+
+def _on(monkeypatch, user: str, computer: str, home: PurePath) -> None:
+    monkeypatch.setattr(self_check, "_user", lambda: user)
+    monkeypatch.setattr(self_check.platform, "node", lambda: computer)
+    monkeypatch.setattr(self_check.Path, "home", lambda: home)
+
+
 def test_names_of_user_and_computer_are_taken_out(monkeypatch):
-    monkeypatch.setattr(self_check, "_user", lambda: "alice")
-    monkeypatch.setattr(self_check.platform, "node", lambda: "RADIOLOGY-7")
-    monkeypatch.setattr(self_check.Path, "home", lambda: "/home/alice")
-    told = "alice at radiology-7: /home/alice/x, malice"
-    assert self_check.without_names(told) == "<user> at <computer>: ~/x, malice"
+    _on(monkeypatch, "alice", "RADIOLOGY-7.clinic.example", Path("/home/alice"))
+    told = "alice at radiology-7: /home/alice/x, /home/alicent, malice, Radiology-7.Clinic.example"
+    assert self_check.without_names(told) == "<user> at <computer>: ~/x, /home/alicent, malice, <computer>"
+
+
+def test_a_home_folder_of_windows_is_taken_out_as_it_may_be_written(monkeypatch):
+    _on(monkeypatch, "zkern", "PC-12", PureWindowsPath("C:\\Users\\Zoë Kern"))
+    told = "C:\\Users\\Zoë Kern\\a, c:/users/zoë kern/b, ZKERN, of Zoë Kern"
+    assert self_check.without_names(told) == "~\\a, ~/b, <user>, of <user>"
 
 
 def test_of_a_path_in_what_an_import_says_the_last_part_stays(scene, library):

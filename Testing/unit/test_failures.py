@@ -101,6 +101,30 @@ def test_the_system_s_errors_are_told_without_their_file(tmp_path):
     assert PLANTED not in "\n".join(anonymous_lines(caught.value))
 
 
+def test_words_that_a_library_gave_to_an_error_of_the_system_are_not_told():
+    try:
+        raise FileNotFoundError(errno.ENOENT, f"no scan of {PLANTED}", f"/data/{PLANTED}")
+    except OSError as error:
+        lines = anonymous_lines(error)
+    assert lines[0] == "FileNotFoundError: No such file or directory"
+    assert PLANTED not in "\n".join(lines)
+
+
+def test_a_script_of_the_user_s_is_not_named(tmp_path):
+    """Neither its file nor its functions; what it called is."""
+    script = tmp_path / "zebrafish_john.py"
+    script.write_text("import json\n\ndef zebrafish():\n    json.loads('{')\n")
+    names: dict = {}
+    exec(compile(script.read_text(), str(script), "exec"), names)
+    with pytest.raises(ValueError) as caught:
+        names["zebrafish"]()
+    lines = anonymous_lines(caught.value)
+    assert lines[0] == "JSONDecodeError"
+    assert "  at …" in lines
+    assert any(line.startswith("  at decoder.py:") for line in lines)
+    assert "zebrafish" not in "\n".join(lines)
+
+
 def test_causes_are_told_too():
     with pytest.raises(XTLError) as caught:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import errno
+import os
+import sys
 import traceback
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +15,7 @@ from .errors import Cancelled, InputError, MissingPackageError, XTLError
 
 _LIBRARY = Path(__file__).resolve().parent
 _VALUE = "…"  # stands for what an error says of a file, a node or a number
+_MODULES = ("XTLTransfer.py", "XTLSegment.py", "XTLClassify.py")
 _FRAMES = 12
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -139,7 +142,7 @@ def anonymous_lines(error: BaseException) -> tuple[str, ...]:
     while error is not None and len(lines) < 3 * _FRAMES:
         frames = traceback.extract_tb(error.__traceback__)
         lines.append(": ".join(text for text in (type(error).__name__, _fixed_words(error, frames)) if text))
-        lines += [f"  at {_place(frame.filename)}:{frame.lineno} in {frame.name}" for frame in frames[-_FRAMES:]]
+        lines += [f"  at {_where(frame)}" for frame in frames[-_FRAMES:]]
         lines += [f"  there: {line}" for line in getattr(error, "anonymous", ())]
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return tuple(lines)
@@ -147,7 +150,7 @@ def anonymous_lines(error: BaseException) -> tuple[str, ...]:
 
 def _fixed_words(error: BaseException, frames: traceback.StackSummary) -> str:
     if isinstance(error, OSError):
-        return error.strerror or ""
+        return os.strerror(error.errno) if error.errno else ""  # ``strerror`` may be anybody's words, with a path
     if not isinstance(error, XTLError) or not frames or not _is_ours(frames[-1].filename):
         return ""
     return _raised_words(frames[-1].filename, frames[-1].lineno)
@@ -178,13 +181,24 @@ def _is_ours(file: str) -> bool:
     return _LIBRARY in Path(file).parents
 
 
-def _place(file: str) -> str:
-    """A source file from its package on, so that no folder of a user's is named."""
-    path = Path(file)
-    if _is_ours(file):
-        return path.relative_to(_LIBRARY.parent).as_posix()
+def _where(frame: traceback.FrameSummary) -> str:
+    """A place in a source file from its package on; of a user's own script, whose name may say anything, nothing."""
+    path = Path(frame.filename)
     parts = path.parts
-    for root in ("site-packages", "dist-packages"):
-        if root in parts:
-            return "/".join(parts[parts.index(root) + 1 :])
-    return path.name
+    packages = [parts.index(root) + 1 for root in ("site-packages", "dist-packages") if root in parts]
+    if _is_ours(frame.filename):
+        name = path.relative_to(_LIBRARY.parent).as_posix()
+    elif packages:
+        name = "/".join(parts[packages[0] :])
+    elif _is_program(path) or frame.filename.startswith("<"):
+        name = path.name
+    else:
+        return _VALUE
+    return f"{name}:{frame.lineno} in {frame.name}"
+
+
+def _is_program(path: Path) -> bool:
+    """Whether a file is one of Python's, of Slicer's or of our modules."""
+    roots = {Path(root).resolve() for root in (sys.prefix, sys.base_prefix)}
+    is_module = path.name in _MODULES or "qt-scripted-modules" in path.parts or "slicer" in path.parts
+    return is_module or not roots.isdisjoint(path.resolve().parents)

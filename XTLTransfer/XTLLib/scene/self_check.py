@@ -106,10 +106,14 @@ def make_report(found: list[dict[str, Any]]) -> SelfCheckReport:
 
 def without_names(text: str) -> str:
     """A text with the home folder as "~", and without the names of user and computer."""
-    text = text.replace(str(Path.home()), "~")
-    for name, instead in ((_user(), "<user>"), (platform.node(), "<computer>")):
+    home, computer = Path.home(), platform.node()
+    for written in (str(home), home.as_posix()):
+        text = re.sub(rf"{re.escape(written)}(?!\w)", "~", text, flags=re.IGNORECASE)
+    # The folder may have another name than its user, and a computer is also known without its domain.
+    names = {_user(): "<user>", home.name: "<user>", computer: "<computer>", computer.partition(".")[0]: "<computer>"}
+    for name in sorted(names, key=len, reverse=True):
         if len(name) > 2:
-            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", instead, text, flags=re.IGNORECASE)
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", names[name], text, flags=re.IGNORECASE)
     return text
 
 
