@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prostate_studies import place_ras, write_study
+from prostate_studies import IDENTITY, place_ras, write_study
 from XTLLib.bundle.calibration import fit_calibration
 from XTLLib.bundle.load import load_bundle
 from XTLLib.bundle.write import write_bundle
@@ -244,6 +244,17 @@ def test_what_does_not_fit_is_one_line_that_says_so(made, tmp_path, capsys, monk
     told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")]
     assert len(told) == 1
     assert words in told[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_findings_of_another_patient_of_the_table_are_refused_without_a_name(made, tmp_path, capsys):
+    table = (made / "findings.csv").read_text().splitlines()
+    mixed = tmp_path / "mixed.csv"
+    mixed.write_text("\n".join([*table, table[1].replace("P-1", IDENTITY["PatientID"])]) + "\n")
+    named = ("--study", str(made / "study"), "--patient", "P-1")
+    assert classify(made, tmp_path / "out", *named, findings=str(mixed)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "are of another patient of the table" in error and "UNMISTAKABLE" not in error
     assert not (tmp_path / "out").exists()
 
 

@@ -162,9 +162,25 @@ def _read_case(arguments: argparse.Namespace, reference: str, say: Say) -> Case:
     if arguments.volume is not None:
         return Case("case", read_volumes(arguments.volume), reference, findings=findings)
     study = read_prostate_study(arguments.study, findings=findings, ktrans=arguments.ktrans)
+    _require_same_patient(arguments, study.patient)
     for choice in study.choices:
         say(choice)
     return replace(study.case, reference=reference)
+
+
+def _require_same_patient(arguments: argparse.Namespace, of_images: str) -> None:
+    """Raise InputError when the table of findings has the images' patient, too, and another one was named.
+
+    A patient may be called otherwise in images and tables: that alone says nothing.
+    """
+    from .data.findings import patients_of
+
+    if arguments.patient not in (None, of_images) and of_images in patients_of(arguments.findings):
+        raise InputError(
+            f"the images in {arguments.study} are of another patient of the table {arguments.findings} than --patient "
+            "names",
+            "Name the patient of these images, or the folder of that patient",
+        )
 
 
 def _read_findings(arguments: argparse.Namespace, say: Say) -> tuple[Finding, ...]:

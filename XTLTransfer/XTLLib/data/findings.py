@@ -115,6 +115,13 @@ def read_findings(path: str | os.PathLike, patient: str | None = None) -> tuple[
     return tuple(finding for name, finding in rows if patient in (None, name))
 
 
+def patients_of(path: str | os.PathLike) -> frozenset[str]:
+    """The patients that a file of findings names: none in a point list or a mask. Errors as of read_findings."""
+    if str(path).lower().endswith((".json", ".fcsv")) or is_mask_file(path):
+        return frozenset()
+    return frozenset(name for name, _ in read_findings_csv(path) if name)
+
+
 def _read_point_list(path: Path) -> tuple[Finding, ...]:
     if not path.is_file():
         raise InputError(f"the point list {path} does not exist", "Check the path")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +33,12 @@ class ProstateStudy:
     case : channels T2W (reference), ADC, HBV, KTRANS, those that there are, each on its own grid.
     choices : for a person to read: what was taken for each channel and why, what is missing, what was left.
         They name series and files, never what a DICOM header says of the patient or of dates.
+    patient : the DICOM patient ID, "" where the images have none: never show or write it.
     """
 
     case: Case
     choices: tuple[str, ...]
+    patient: str = field(default="", repr=False)
 
 
 def read_prostate_study(
@@ -69,7 +71,7 @@ def read_prostate_study(
     if not folder.is_dir():
         raise InputError(f"the folder {folder} does not exist", "Name the folder of one study")
     triples = sorted(file for file in folder.rglob("*") if _TRIPLE.fullmatch(file.name))
-    channels, choices = _read_triple(folder, triples) if triples else _read_dicom(folder, findings)
+    channels, choices, identity = (*_read_triple(folder, triples), "") if triples else _read_dicom(folder, findings)
     choices += [f"{name}: none found" for name in CHANNELS if name not in channels]
     found = Path(ktrans) if ktrans is not None else find_ktrans(folder)
     if found is not None:
@@ -84,7 +86,7 @@ def read_prostate_study(
     case.require_channels(tuple(channels))
     if "ADC" in channels:
         choices.append(f"ADC: values in {adc_unit(channels['ADC'])}, as their median tells; 0 is no value")
-    return ProstateStudy(case, tuple(choices))
+    return ProstateStudy(case, tuple(choices), identity)
 
 
 def adc_unit(volume: Volume) -> str:
@@ -122,7 +124,7 @@ def _study_of(file: Path) -> str:
     return match.group(1)
 
 
-def _read_dicom(folder: Path, findings: Sequence[Finding]) -> tuple[dict[str, Volume], list[str]]:
+def _read_dicom(folder: Path, findings: Sequence[Finding]) -> tuple[dict[str, Volume], list[str], str]:
     series = find_series(folder, mixed=True)
     if not series:
         raise InputError(
@@ -147,7 +149,7 @@ def _read_dicom(folder: Path, findings: Sequence[Finding]) -> tuple[dict[str, Vo
     for name, choice in best.items():
         channels[name] = read_series_files(choice.series.files, name=f"{choice.series.folder}#{choice.series.number}")
         choices.append(f"{name}: {choice.series.title}, {choice.why}")
-    return channels, choices
+    return channels, choices, series[0].patient
 
 
 def _shows(chosen: dict[str, Choice], findings: Sequence[Finding]) -> bool:
