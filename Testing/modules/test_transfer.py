@@ -139,6 +139,8 @@ def test_a_plan_is_made_beside_the_window(panel, chain, tmp_path):
     assert not ui.planButton.enabled
     ui.chainPathLineEdit.currentPath = str(chain)
     look(panel)
+    ui.seedSpinBox.value = 2
+    look(panel)
     ui.planButton.click()
     assert ui.planButton.text == "Cancel"
     assert not ui.applyButton.enabled
@@ -149,6 +151,13 @@ def test_a_plan_is_made_beside_the_window(panel, chain, tmp_path):
     ui.seedSpinBox.value = 3
     look(panel)
     assert not ui.planLabel.visible, "it was of another choice"
+    ui.seedSpinBox.value = 2
+    look(panel)
+    assert ui.planLabel.visible
+    panel.exit()
+    panel.enter()
+    look(panel)
+    assert ui.planLabel.visible, "the chain is looked at anew, as after a training, and is the same"
 
 
 def test_an_error_of_the_training_is_one_message(panel, chain, tmp_path, messages):

@@ -234,7 +234,7 @@ class _Adaptation:
     """An adaptation that does nothing until it is told what came of it."""
 
     def __init__(self) -> None:
-        self.is_running, self._outcome = False, None
+        self.is_running, self._outcome, self.latest = False, None, {}
 
     def start(self) -> None:
         self.is_running = True

@@ -1,36 +1,47 @@
-"""Pictures of the panels for Resources/Screenshots, taken with what ``make demo`` left.
+"""Pictures of the modules for Resources/Screenshots, taken with what ``make demo`` left: a panel beside what it made.
 
     make demo
     QT_QPA_PLATFORM=offscreen .venv/bin/python Testing/tools/take_screenshots.py build/demo
     QT_QPA_PLATFORM=offscreen .venv/bin/python Testing/tools/take_screenshots.py --tutorials
 
 With ``--tutorials`` the steps of the tutorials are done, their pictures made, and the figures that they quote printed.
-Each panel is filled with an unseen phantom and a trained bundle, and applied. The pictures have two
-pixels a point. They are drawn by the headless host: Slicer's own widgets look somewhat different.
+Panels are filled with an unseen phantom and a trained bundle, and applied; XTL Transfer trains the demonstration's
+chain on a smaller budget. Panels are drawn by the headless host: Slicer's own widgets look somewhat different.
+Slices and surfaces come from Slicer's own displayable managers, the plot from the charts of VTK that Slicer has too.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT / "Testing"))
 
 import host.boot as boot  # noqa: E402
+from tutorial_pictures import channels_sheet, settle, views_sheet  # noqa: E402
 
 SCREENSHOTS = PROJECT / "Resources" / "Screenshots"
+_MODULES = ("segment", "classify", "transfer")
+_SCALE = 1.25  # pixels a point of the panel
+_GAP = 12  # pixels
+_FILM_EPOCHS, _STEPS = 3, 60  # of 10 and 150: some seconds of training
 
 
 def segment(cohort: Path) -> None:
     """XTLSegment on the last case of the brain cohort."""
-    panel = _open("XTLSegment", cohort)
-    panel.widget.ui.bundlePathLineEdit.currentPath = "bundles/xtl-ms"
-    _apply_and_keep(panel)
+    panel, inputs = _open("XTLSegment", cohort)
+    ui = panel.widget.ui
+    ui.bundlePathLineEdit.currentPath = "bundles/xtl-ms"
+    _apply(panel)
+    ui.show3dCheckBox.checked = True
+    ui.tableView._qobject.selectRow(0)
+    _keep(panel, lambda height: views_sheet(inputs.reference, height // 2))
 
 
 def classify(cohort: Path) -> None:
@@ -38,32 +49,53 @@ def classify(cohort: Path) -> None:
     import slicer
     from XTLLib.scene.findings import findings_to_node
 
-    panel = _open("XTLClassify", cohort)
+    panel, inputs = _open("XTLClassify", cohort)
+    ui = panel.widget.ui
     findings = findings_to_node(_last_case(cohort).findings, "findings", slicer.mrmlScene)
-    panel.widget.ui.bundlePathLineEdit.currentPath = "bundles/xtl-prostate"
-    panel.widget.ui.findingsSelector.setCurrentNode(findings)
-    panel.widget.ui.evidenceComboBox.currentIndex = 1
-    panel.widget.ui.advancedCollapsibleButton.collapsed = False
-    _apply_and_keep(panel)
+    ui.bundlePathLineEdit.currentPath = "bundles/xtl-prostate"
+    ui.findingsSelector.setCurrentNode(findings)
+    ui.evidenceComboBox.currentIndex = 1
+    ui.advancedCollapsibleButton.collapsed = False
+    _apply(panel)
+    probabilities = slicer.util.arrayFromTableColumn(panel.widget.logic.getParameterNode().table, "probability")
+    ui.tableView._qobject.selectRow(int(probabilities.argmax()))
+    channels = list(inputs.channels.values())[:3]
+    _keep(panel, lambda height: channels_sheet(channels, height // 3, columns=1))
 
 
 def transfer() -> None:
-    """XTLTransfer with the chain of the demonstration, ready to start."""
+    """XTLTransfer with the chain of the demonstration, planned and trained on a smaller budget."""
+    import slicer
+    from chart_picture import chart_picture
+
+    shutil.rmtree("run", ignore_errors=True)
+    slicer.mrmlScene.Clear()
     panel = boot.open_panel("XTLTransfer")
-    panel.widget.ui.chainPathLineEdit.currentPath = "chains/xtl-ms.yaml"
-    panel.widget.ui.outputPathLineEdit.currentPath = "new-run"
-    _wait(lambda: not panel.widget._panel.is_waiting)  # until it has looked at the chain and its data
-    _keep(panel)
+    ui, own = panel.widget.ui, panel.widget._panel
+    ui.chainPathLineEdit.currentPath = "chains/xtl-ms.yaml"
+    ui.outputPathLineEdit.currentPath = "run"
+    settle(lambda: not own.is_waiting)  # until it has looked at the chain and its data
+    ui.useChainSettingsCheckBox.checked = False
+    ui.sourceBudgetSpinBox.value, ui.targetBudgetSpinBox.value = _FILM_EPOCHS, _STEPS
+    settle(lambda: not own.is_waiting)
+    ui.planButton.click()
+    settle(lambda: ui.planButton.text == "Plan")
+    ui.applyButton.click()
+    settle(lambda: not own.is_running and not own.is_waiting)
+    chart = panel.widget.logic.getParameterNode().trainingCurve
+    _keep(panel, lambda height: chart_picture(chart, height, height))
+    shutil.rmtree("run")
 
 
-def _open(name: str, cohort: Path) -> boot.Panel:
-    boot.start()
+def _open(name: str, cohort: Path) -> tuple[boot.Panel, Any]:
     import slicer
     from XTLLib.scene.inputs import add_case
+    from XTLLib.scene.views import add_slice_views
 
     slicer.mrmlScene.Clear()
-    add_case(_last_case(cohort), slicer.mrmlScene)
-    return boot.open_panel(name)
+    inputs = add_case(_last_case(cohort), slicer.mrmlScene)
+    add_slice_views(slicer.mrmlScene, inputs.reference)
+    return boot.open_panel(name), inputs
 
 
 def _last_case(cohort: Path):
@@ -78,33 +110,30 @@ def _last_case(cohort: Path):
     return case if not findings else type(case)(case.patient, case.channels, case.reference, None, findings)
 
 
-def _wait(done: Callable[[], bool]) -> None:
-    import slicer
-
-    while not done():
-        slicer.app.processEvents()
-        time.sleep(0.02)
-
-
-def _apply_and_keep(panel: boot.Panel) -> None:
+def _apply(panel: boot.Panel) -> None:
     ui = panel.widget.ui
     assert ui.applyButton.enabled, ui.statusLabel.text
     ui.applyButton.click()
-    _wait(lambda: not ui.progressBar.visible)  # the panels go on working after the click
-    ui.outputsCollapsibleButton.collapsed = False
-    _keep(panel)
+    settle(lambda: not ui.progressBar.visible)  # the panels go on working after the click
 
 
-def _keep(panel: boot.Panel) -> None:
+def _keep(panel: boot.Panel, beside: Callable[[int], Any]) -> None:
+    """The panel and, to its right, the picture that ``beside`` makes for its height."""
     from PIL import Image
     from PySide6 import QtWidgets
 
+    settle()
     panel.lay_out()
     if QtWidgets.QApplication.focusWidget() is not None:
         QtWidgets.QApplication.focusWidget().clearFocus()
     path = SCREENSHOTS / f"{panel.widget.moduleName}.png"
-    panel.grab(path, scale=2)
-    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
+    panel.grab(path, scale=_SCALE)
+    left = Image.open(path).convert("RGB")
+    right = beside(left.height)
+    sheet = Image.new("RGB", (left.width + _GAP + right.width, left.height), (60, 60, 60))
+    sheet.paste(left, (0, 0))
+    sheet.paste(right, (left.width + _GAP, 0))
+    sheet.save(path, optimize=True)
     panel.close()
 
 
@@ -115,16 +144,22 @@ def main() -> None:
     parser.add_argument(
         "--tutorials", nargs="?", const="", metavar="NAME", help="of segment, classify, transfer, or all"
     )
+    parser.add_argument("--only", nargs="+", choices=_MODULES, default=_MODULES, help="of the panels")
     arguments = parser.parse_args()
     os.chdir(arguments.demo)  # so that the panels show short paths
+    from XTLLib.scene.offscreen_views import draw_off_screen
+
+    draw_off_screen()
+    boot.start()
     if arguments.tutorials is not None:
         from tutorial_pictures import make_tutorial_pictures
 
         make_tutorial_pictures(Path(), SCREENSHOTS, arguments.tutorials)
         return
-    segment(Path("data/brain"))
-    classify(Path("data/prostate"))
-    transfer()
+    steps = {"segment": lambda: segment(Path("data/brain")), "classify": lambda: classify(Path("data/prostate"))}
+    steps["transfer"] = transfer
+    for name in arguments.only:
+        steps[name]()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ _ZOOM = 0.45  # of the whole image's width
 _COLOURS = 48
 _FILM_EPOCHS, _STEPS = 2, 60  # of 10 and 150: the tutorial is to take ten minutes
 _EDGE = 8  # pixels around what is cut out
+_SIDE = 14  # pixels of the panel's empty margin that are cut off
 _SECTIONS = "CollapsibleButton"
 
 
@@ -54,14 +55,14 @@ def segment(demo: Path, out: Path) -> None:
     print("after Apply:", ui.statusLabel.text)
     _choose_row(panel, 0)
     ui.show3dCheckBox.checked = True
-    _settle()
+    settle()
     _keep(panel, out / "tutorial-segment-lesions.png", ["results"])
-    _keep_views(sample.channels["FLAIR"], out / "tutorial-segment-views.jpg")
+    _keep_sheet(views_sheet(sample.channels["FLAIR"]), out / "tutorial-segment-views.jpg")
     true = slicer.util.arrayFromVolume(sample.truth) > 0
     print(f"true: {_components(true)} lesions, {_millilitres(true, sample.truth):.2f} ml")
     for threshold in (0.5, 0.3, 0.7):
         ui.thresholdSlider.value = threshold
-        _settle()
+        settle()
         nodes = panel.widget.logic.getParameterNode()
         found = slicer.util.arrayFromVolume(nodes.labelMap) > 0
         dice = 2 * (found & true).sum() / (found.sum() + true.sum())
@@ -89,7 +90,7 @@ def classify(demo: Path, out: Path) -> None:
         print(f"finding {name}: {probability:.2f}, truly {'' if significant else 'not '}significant")
     _choose_row(panel, int(probabilities.argmax()))
     _keep(panel, out / "tutorial-classify-ratings.png", ["results"])
-    _keep_channels(list(sample.channels.values()), out / "tutorial-classify-views.jpg")
+    _keep_sheet(channels_sheet(list(sample.channels.values())), out / "tutorial-classify-views.jpg")
     panel.close()
 
 
@@ -107,19 +108,19 @@ def transfer(demo: Path, out: Path) -> None:
     ui.chainPathLineEdit.currentPath = str(demo / "chains" / "xtl-ms.yaml")
     ui.outputPathLineEdit.currentPath = str(run)
     ui.advancedCollapsibleButton.collapsed = False
-    _settle(lambda: not own.is_waiting)
+    settle(lambda: not own.is_waiting)
     ui.useChainSettingsCheckBox.checked = False
     ui.sourceBudgetSpinBox.value, ui.targetBudgetSpinBox.value = _FILM_EPOCHS, _STEPS
-    _settle(lambda: not own.is_waiting)
+    settle(lambda: not own.is_waiting)
     _keep(panel, out / "tutorial-transfer-inputs.png", ["inputs", "advanced"])
     ui.planButton.click()
-    _settle(lambda: ui.planButton.text == "Plan", 3.0)
+    settle(lambda: ui.planButton.text == "Plan", 3.0)
     print("plan:", ui.planLabel.text)
     ui.advancedCollapsibleButton.collapsed = True
-    _settle()
+    settle()
     _keep(panel, out / "tutorial-transfer-plan.png", ["outputs"], ui.planLabel)
     ui.applyButton.click()
-    _settle(lambda: not own.is_running)
+    settle(lambda: not own.is_running)
     print("after Apply:", ui.statusLabel.text)
     _keep(panel, out / "tutorial-transfer-result.png", ["results"])
     table = panel.widget.logic.getParameterNode().trainingLog
@@ -145,10 +146,10 @@ def _apply(panel: boot.Panel) -> None:
     ui = panel.widget.ui
     assert ui.applyButton.enabled, ui.statusLabel.text
     ui.applyButton.click()
-    _settle(lambda: not ui.progressBar.visible)
+    settle(lambda: not ui.progressBar.visible)
 
 
-def _settle(done: Callable[[], bool] = lambda: True, quiet_s: float = 1.0) -> None:
+def settle(done: Callable[[], bool] = lambda: True, quiet_s: float = 1.0) -> None:
     """Let the panel work until it is done, and a little longer for what it does after pauses."""
     import slicer
 
@@ -163,7 +164,7 @@ def _settle(done: Callable[[], bool] = lambda: True, quiet_s: float = 1.0) -> No
 def _choose_row(panel: boot.Panel, row: int) -> None:
     """Click into a row of the panel's table."""
     panel.widget.ui.tableView._qobject.selectRow(row)
-    _settle()
+    settle()
 
 
 def _components(mask: Any) -> int:
@@ -194,23 +195,23 @@ def _keep(panel: boot.Panel, path: Path, sections: Sequence[str], last: Any = No
         boxes.append((corner.y(), corner.y() + widget.height()))
     top, bottom = min(box[0] for box in boxes), max(box[1] for box in boxes)
     image = Image.open(path).convert("RGB")
-    image = image.crop((24, max(2 * top - _EDGE, 0), image.width - 24, min(2 * bottom + _EDGE, image.height)))
+    image = image.crop((_SIDE, max(2 * top - _EDGE, 0), image.width - _SIDE, min(2 * bottom + _EDGE, image.height)))
     image.quantize(_COLOURS).save(path, optimize=True)
 
 
-def _keep_views(reference: Any, path: Path) -> None:
-    """Axial, sagittal and coronal slices where the views are now, and the surfaces."""
+def views_sheet(reference: Any, pixels: int = _VIEW_PIXELS) -> Any:
+    """Axial, sagittal and coronal slices where the views are now, and the surfaces, as a PIL image; views square."""
     from XTLLib.scene.offscreen_views import VIEWS, SliceView, SurfaceView
 
     session = _session()
-    views = [_fitted(SliceView(session, name)) for name in VIEWS]
+    views = [_fitted(SliceView(session, name), pixels) for name in VIEWS]
     surfaces = SurfaceView(session)
     surfaces.show_around(reference)
-    _keep_sheet([*views, surfaces], path, columns=2)
+    return _sheet([*views, surfaces], columns=2, pixels=pixels)
 
 
-def _keep_channels(channels: Sequence[Any], path: Path) -> None:
-    """The axial slice where the views are now, once for each of three channels, enlarged."""
+def channels_sheet(channels: Sequence[Any], pixels: int = _VIEW_PIXELS, columns: int = 3) -> Any:
+    """The axial slice where the views are now, once for each of three channels, enlarged, as a PIL image."""
     import slicer
     from XTLLib.scene.offscreen_views import VIEWS, SliceView
 
@@ -221,13 +222,13 @@ def _keep_channels(channels: Sequence[Any], path: Path) -> None:
         centre = view.node.GetSliceToRAS().MultiplyPoint((0.0, 0.0, 0.0, 1.0))[:3]
         view.node.SetOrientation("Axial")
         view.node.RotateToVolumePlane(channels[0])
-        view.picture(_VIEW_PIXELS, _VIEW_PIXELS)  # makes its size known
+        view.picture(pixels, pixels)  # makes its size known
         view.zoom(_ZOOM)
         if views:
             view.node.SetFieldOfView(*views[0].node.GetFieldOfView())
         view.node.JumpSliceByCentering(*centre)
         views.append(view)
-    _keep_sheet(views, path, columns=3)
+    return _sheet(views, columns, pixels)
 
 
 def _session() -> Any:
@@ -237,21 +238,25 @@ def _session() -> Any:
     return Session(slicer.mrmlScene, slicer.app.applicationLogic())
 
 
-def _fitted(view: Any) -> Any:
+def _fitted(view: Any, pixels: int) -> Any:
     """The view with the whole image in it, in the slice where it was."""
     offset = view.node.GetSliceOffset()
-    view.picture(_VIEW_PIXELS, _VIEW_PIXELS)
+    view.picture(pixels, pixels)
     view.move_to(offset)
     return view
 
 
-def _keep_sheet(views: Sequence[Any], path: Path, columns: int) -> None:
+def _sheet(views: Sequence[Any], columns: int, pixels: int) -> Any:
     from PIL import Image
 
-    step = _VIEW_PIXELS + _GAP
+    step = pixels + _GAP
     sheet = Image.new("RGB", (columns * step - _GAP, -(-len(views) // columns) * step - _GAP), (60, 60, 60))
     for number, view in enumerate(views):
-        picture = Image.open(io.BytesIO(view.picture(_VIEW_PIXELS, _VIEW_PIXELS)))
+        picture = Image.open(io.BytesIO(view.picture(pixels, pixels)))
         sheet.paste(picture, ((number % columns) * step, (number // columns) * step))
         view.close()
+    return sheet
+
+
+def _keep_sheet(sheet: Any, path: Path) -> None:
     sheet.save(path, quality=_QUALITY, optimize=True)

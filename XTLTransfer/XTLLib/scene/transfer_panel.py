@@ -312,9 +312,8 @@ class TransferPanel:
             if can_plan
             else missing
         )
-        if self._planned is not None and self._previewer.choice != self._planned:
-            self._plan_text = ""  # of another choice
-        ui.planLabel.text = self._plan_text or self._plan.message
+        is_planned = self._planned is None or self._previewer.choice == self._planned
+        ui.planLabel.text = (self._plan_text if is_planned else "") or self._plan.message
         ui.planLabel.visible = bool(ui.planLabel.text)
 
     def _take_plan(self, found: Mapping[str, Any]) -> None:
@@ -328,7 +327,7 @@ class TransferPanel:
             return
         words = [word for change in choice.words for word in ("--set", change)]
         command = ["train", choice.path, "--dry-run", "--device", self._parameters.device, *words]
-        self._planned = choice
+        self._planned, self._plan_text = choice, ""
         if self._plan.start(lambda: ResultProcess(command), self._take_plan):
             self._timer.start()
         self.update()
