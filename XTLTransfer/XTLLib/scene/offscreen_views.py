@@ -22,6 +22,7 @@ _IN_SLICES = (
 _IN_3D = ("vtkMRMLSegmentationsDisplayableManager3D", "vtkMRMLMarkupsDisplayableManager")
 _DRAG_RANGE = 2.0  # a drag across a view changes window and level by so many of the image's own window
 _SMALLEST_WINDOW = 1e-3  # of the image's own
+_NEAREST_MM, _FARTHEST_MM = 2.0, 5000.0  # what a view may be zoomed to
 _AROUND_OPACITY = 0.13
 _AROUND_VOXELS = 60  # along the longest axis: it is an outline for orientation, not a measurement
 
@@ -125,6 +126,13 @@ class SliceView(_View):
         return ("Sagittal", "Coronal", "Axial")[normal.index(max(normal))]
 
     @property
+    def edges(self) -> tuple[str, str, str, str]:
+        """What of the patient the left, right, upper and lower edge look to: R or L, A or P, S or I."""
+        matrix = self.node.GetSliceToRAS()
+        right, up = ([matrix.GetElement(row, column) for row in range(3)] for column in (0, 1))
+        return _letter(right, -1), _letter(right, 1), _letter(up, 1), _letter(up, -1)
+
+    @property
     def offset_mm(self) -> float:
         """Where the slice lies, along its normal."""
         return self.node.GetSliceOffset()
@@ -168,9 +176,10 @@ class SliceView(_View):
         self.node.SetSliceOffset(offset)
 
     def zoom(self, factor: float) -> None:
-        """See so many times more of the slice."""
+        """See so many times more of the slice, within reason."""
         x, y, z = self.node.GetFieldOfView()
-        self.node.SetFieldOfView(x * factor, y * factor, z)
+        if min(x, y) * factor >= _NEAREST_MM and max(x, y) * factor <= _FARTHEST_MM:
+            self.node.SetFieldOfView(x * factor, y * factor, z)
 
     def picture(self, width: int, height: int) -> bytes:
         """See _View."""
@@ -230,8 +239,10 @@ class SurfaceView(_View):
         camera.OrthogonalizeViewUp()
 
     def zoom(self, factor: float) -> None:
-        """See everything so many times smaller."""
-        self._front.GetActiveCamera().Dolly(1 / factor)
+        """See everything so many times smaller, within reason."""
+        camera = self._front.GetActiveCamera()
+        if _NEAREST_MM <= camera.GetDistance() * factor <= _FARTHEST_MM:
+            camera.Dolly(1 / factor)
 
     def picture(self, width: int, height: int) -> bytes:
         """See _View."""
@@ -249,11 +260,11 @@ class Contrast:
 
     def __init__(self, volume_node: Any) -> None:
         self._display = volume_node.GetDisplayNode()
-        self._own = self._now()
+        self._own = self.window_level
 
     def drag(self, right: float, up: float) -> None:
         """Shares of a view's width and height by which the pointer went."""
-        own, (window, level) = self._own[0], self._now()
+        own, (window, level) = self._own[0], self.window_level
         window = max(window + right * _DRAG_RANGE * own, own * _SMALLEST_WINDOW)
         self._display.SetAutoWindowLevel(False)
         self._display.SetWindowLevel(window, level - up * _DRAG_RANGE * own)
@@ -263,8 +274,15 @@ class Contrast:
         self._display.SetAutoWindowLevel(False)
         self._display.SetWindowLevel(*self._own)
 
-    def _now(self) -> tuple[float, float]:
+    @property
+    def window_level(self) -> tuple[float, float]:
+        """In the image's own values."""
         return self._display.GetWindow(), self._display.GetLevel()
+
+
+def _letter(direction: list[float], sign: int) -> str:
+    axis = max(range(3), key=lambda row: abs(direction[row]))
+    return "RAS"[axis] if sign * direction[axis] > 0 else "LPI"[axis]
 
 
 def _outside_of(volume_node: Any) -> Any:

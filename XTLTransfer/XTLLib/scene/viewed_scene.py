@@ -53,7 +53,7 @@ class ViewedScene:
         if self.results:
             self.choose_result(shown[0] if shown else 0, stay=True)
         else:
-            self._show_volume(reference)
+            self.surfaces.show_around(self._show_volume(reference))
 
     # --- the result -------------------------------------------------------------------------------
 
@@ -68,7 +68,19 @@ class ViewedScene:
         return self.result is not None and self.result.task == "segmentation"
 
     def choose_result(self, index: int, stay: bool = False) -> None:
-        """Show a result, and hide the others; ``stay`` leaves the slices where they are."""
+        """Show a result, and hide the others; ``stay`` leaves the slices where they are.
+
+        Raises InputError for one of a stranger's scene that cannot be read; what was shown before is shown then.
+        """
+        before = self.chosen
+        try:
+            self._choose_result(index, stay)
+        except InputError:
+            if before not in (-1, index):
+                self._choose_result(before, True)
+            raise
+
+    def _choose_result(self, index: int, stay: bool) -> None:
         self.chosen = index
         for number, one in enumerate(self.results):
             _set_visible(one, number == index)
@@ -163,6 +175,12 @@ class ViewedScene:
     def change_contrast(self, right: float, up: float) -> None:
         """See offscreen_views.Contrast.drag."""
         self._contrast.drag(right, up)
+
+    @property
+    def contrast(self) -> str:
+        """Window and level of the image that is shown, as radiologists write them."""
+        window, level = self._contrast.window_level
+        return f"W {window:.4g}  L {level:.4g}"
 
     def reset_views(self) -> None:
         """Contrast as the scene had it, whole images, and the 3D view from the front."""

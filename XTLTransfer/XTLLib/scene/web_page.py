@@ -15,7 +15,6 @@ import base64
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from ..errors import Cancelled, XTLError
@@ -23,7 +22,7 @@ from ..inference.results import RESEARCH_NOTE
 from .bundle_settings import LARGEST_MINIMUM_MM3, LOWEST_THRESHOLD
 from .offscreen_views import VIEWS
 from .viewed_scene import ViewedScene
-from .web_template import STYLE, TEMPLATE
+from .web_template import DISCONNECTED, STYLE, TEMPLATE
 
 SURFACES = "Surfaces"
 _CLICK = 0.01  # share of a view within which a press and a release are a click
@@ -35,6 +34,7 @@ _GATHER_S = 0.004  # what comes in meanwhile is drawn together
 _TURN_DEGREES = 180.0  # by a drag across the view
 _ZOOM = 1.15
 _SLIDER_MINIMUM_MM3 = 200.0
+_LARGEST_NUMBER = 1e6  # of what a page of ours says
 
 
 class Page:
@@ -56,16 +56,21 @@ class Page:
         self._pressed: dict[str, tuple[float, float, float, float]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}  # of the pictures, in pixels; none before a browser has said it
         self._is_running = False
+        self._unexpected: Exception | None = None  # of a browser's call; keep_showing raises it
         self._fill_state(title)
         self._build()
         for call in (
-            self.resize, self.press, self.drag, self.release, self.wheel, self.step, self.slide, self.zoom,
-            self.turn, self.settings, self.choose_result, self.choose_row, self.reset, self.run, self.cancel,
+            self.resize, self.press, self.drag, self.release, self.wheel, self.step, self.slide, self.zoom, self.turn,
+            self.change_contrast, self.settings, self.choose_result, self.choose_row, self.reset, self.run, self.cancel,
         ):  # fmt: skip
             server.trigger(call.__name__)(self._guarded(call))
 
     async def keep_showing(self) -> None:
-        """Draw what changes and follow the model, until cancelled; runs on the server's event loop."""
+        """Draw what changes and follow the model, until cancelled; runs on the server's event loop.
+
+        Raises what nobody expected, of drawing or of a browser's call: a page that went on would show something else
+        than what it says.
+        """
         await asyncio.gather(self._keep_drawing(), self._follow_worker())
 
     # --- what a browser says ------------------------------------------------------------------------
@@ -75,8 +80,9 @@ class Page:
         if name in (*VIEWS, SURFACES):
             ratio = min(pixel_ratio or 1, _MOST_PIXEL_RATIO)
             width, height = (min(max(round(side * ratio), 16), _LARGEST_PIXELS) for side in (width, height))
-            self._sizes[name] = (width, height)
-            self._draw(name)
+            if self._sizes.get(name) != (width, height):
+                self._sizes[name] = (width, height)
+                self._draw(name)
 
     def press(self, name: str, x: float, y: float) -> None:
         """A button went down at these shares of a view's width and height."""
@@ -93,8 +99,12 @@ class Page:
         if name == SURFACES:
             self.turn((x - x1) * _TURN_DEGREES, (y - y1) * _TURN_DEGREES)
         else:
-            self._viewed.change_contrast(x - x1, y1 - y)
-            self._draw(*VIEWS)
+            self.change_contrast(x - x1, y1 - y)
+
+    def change_contrast(self, right: float, up: float) -> None:
+        """Wider to the right, brighter upwards: shares of a view."""
+        self._viewed.change_contrast(right, up)
+        self._draw(*VIEWS)
 
     def release(self, name: str, x: float, y: float) -> None:
         """The button came up: a click where the pointer has not moved."""
@@ -124,7 +134,7 @@ class Page:
     def zoom(self, name: str, direction: int) -> None:
         """Closer (1) or further away (-1)."""
         view = self._viewed.surfaces if name == SURFACES else self._viewed.slices[name]
-        view.zoom(_ZOOM**-direction)
+        view.zoom(1 / _ZOOM if direction > 0 else _ZOOM)
         self._draw(name)
 
     def turn(self, right: float, up: float) -> None:
@@ -134,14 +144,19 @@ class Page:
 
     def settings(self, threshold: float, minimum_volume_mm3: float) -> None:
         """A slider was moved; only the last place of several counts."""
-        if not self._is_running:
+        if not self._is_running and math.isfinite(threshold) and math.isfinite(minimum_volume_mm3):
             self._wanted = (threshold, minimum_volume_mm3)
-            self._wake.set()
+            self._draw()
 
     def choose_result(self, index: int) -> None:
         """Another result was chosen."""
-        if 0 <= index < len(self._viewed.results) and not self._is_running:
-            self._viewed.choose_result(index)
+        if index not in range(len(self._viewed.results)) or self._is_running:
+            return
+        try:
+            self._apply_settings()  # of the result before
+            self._viewed.choose_result(int(index))
+            self._surfaces_at = None  # they are made
+        finally:  # where it cannot be shown, the page says which one is
             self._show_result()
 
     def choose_row(self, identifier: int) -> None:
@@ -176,6 +191,8 @@ class Page:
         state.trame__title = f"XTL: {title}"
         state.update({"title": title, "note": f"{RESEARCH_NOTE}.", "style": "system", "status": "", "is_failed": False})
         state.update({"limits": [LOWEST_THRESHOLD, _SLIDER_MINIMUM_MM3], "fraction": 0.0, "is_running": False})
+        state.is_drawing = True
+        state.trame__template_error = DISCONNECTED  # what trame's client shows when the connection is lost
         state.update({f"image_{name}": "" for name in (*VIEWS, SURFACES)})
         # A browser says sizes by a trigger: trame's client may leave a changed state unsent while it awaits an answer.
         state.client_only(*(f"size_{name}" for name in (*VIEWS, SURFACES)))
@@ -208,9 +225,12 @@ class Page:
         self._state.crosses = {name: [round(100 * share, 2) for share in place] for name, place in places.items()}
         labels = {name: f"{view.orientation}  {view.offset_mm:.1f} mm" for name, view in views.items()}
         self._state.labels = {**labels, SURFACES: "Surfaces in 3D"}
+        self._state.edges = {name: view.edges for name, view in views.items()}
+        self._state.contrast = self._viewed.contrast
 
     def _draw(self, *names: str) -> None:
         self._dirty.update(names)
+        self._state.is_drawing = True
         self._wake.set()
 
     async def _keep_drawing(self) -> None:
@@ -222,6 +242,8 @@ class Page:
             except asyncio.TimeoutError:
                 pass
             self._wake.clear()
+            if self._unexpected is not None:
+                raise self._unexpected
             with self._state:
                 self._say_errors(self._apply_settings)
             if self._surfaces_at is not None and time.monotonic() >= self._surfaces_at:
@@ -234,10 +256,15 @@ class Page:
                     with self._state:
                         self._show_picture(name)
                     await asyncio.sleep(0)
+            if not (self._dirty or self._wanted or self._surfaces_at):
+                with self._state:
+                    self._state.is_drawing = False
 
     def _apply_settings(self) -> None:
         wanted, self._wanted = self._wanted, None
-        if wanted is not None and self._viewed.is_segmentation and self._viewed.set_settings(*wanted):
+        if wanted is None or self._is_running or not self._viewed.is_segmentation:
+            return
+        if self._viewed.set_settings(*wanted):
             self._show_table()
             self._dirty.update(VIEWS)
             self._surfaces_at = time.monotonic() + _QUIET_S
@@ -274,9 +301,15 @@ class Page:
 
         def guarded(*arguments: Any) -> None:
             numbers = [one for one in arguments if isinstance(one, (int, float))]
-            if all(isinstance(one, (int, float, str)) for one in arguments) and all(map(math.isfinite, numbers)):
-                with suppress(KeyError, TypeError):
+            is_ours = all(isinstance(one, (int, float, str)) for one in arguments)
+            if is_ours and all(abs(one) <= _LARGEST_NUMBER for one in numbers):  # NaN is not
+                try:
                     self._say_errors(lambda: call(*arguments))
+                except (KeyError, TypeError):
+                    pass
+                except Exception as error:  # trame would tell nobody but the browser's console
+                    self._unexpected = error
+                    self._wake.set()
 
         return guarded
 

@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from .web_guard import Guard, check_host
 from .web_page import Page
 
 LOOPBACK = "127.0.0.1"
+_ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _EXTRA = 'pip install ".[scene,web]", in the folder of XTL\'s source'
 
 
@@ -51,7 +53,7 @@ def serve_scene(
     check_host(host, token)
     _require_packages()
     draw_off_screen()
-    with open_scene(path) as session:
+    with _interrupted_by_requests(), open_scene(path) as session:
         viewed = ViewedScene(session, Path(path).absolute().parent, bundle)
         try:
             asyncio.run(_serve(viewed, Path(path).name, host, port, token, open_browser, say))
@@ -81,7 +83,8 @@ async def _serve(
     server.controller.on_server_bind.add(lambda wslink: wslink.app.middlewares.append(Guard(token).middleware()))
     server.controller.on_server_ready.add(ready)
     with suppress(NotImplementedError):  # Windows
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+        for one in _ENDS:
+            asyncio.get_running_loop().add_signal_handler(one, asyncio.current_task().cancel)
     with _quiet_start():
         running = server.start(
             port=port, host=host, exec_mode="coroutine", open_browser=False, show_connection_info=False,
@@ -110,6 +113,24 @@ def _require_packages() -> None:
         raise MissingPackageError(
             f"the web page needs the package trame, which cannot be imported ({error})", f"Install it with: {_EXTRA}"
         ) from error
+
+
+@contextmanager
+def _interrupted_by_requests() -> Iterator[None]:
+    """Requests to end are as Ctrl+C, so that what was unpacked and the worker are not left behind."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, interrupt) for one in _ENDS}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextmanager

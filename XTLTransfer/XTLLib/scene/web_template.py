@@ -46,7 +46,8 @@ th:first-child { z-index: 2; }
 tbody tr { cursor: pointer; } tbody tr:hover td { background: var(--ground); }
 tbody tr.chosen td { background: var(--chosen); }
 td button { min-height: 26px; min-width: 34px; padding: 0 6px; }
-.words { margin: 6px 0 0; font-size: 14px; overflow-wrap: anywhere; } .weak { color: var(--weak); font-size: 13px; }
+.words { margin: 6px 0 0; font-size: 14px; overflow-wrap: anywhere; } .words:empty { margin: 0; }
+.weak { color: var(--weak); font-size: 13px; }
 .alarm { color: var(--alarm); }
 progress { width: 100%; height: 10px; accent-color: var(--accent); }
 .row { display: flex; gap: 8px; flex-wrap: wrap; align-items: center; }
@@ -65,6 +66,12 @@ progress { width: 100%; height: 10px; accent-color: var(--accent); }
 .view .canvas { overflow: hidden; }
 .view .name { position: absolute; left: 8px; top: 5px; z-index: 2; color: #fff; font-size: 13px; pointer-events: none;
   text-shadow: 0 0 3px #000, 0 0 3px #000; }
+.view .level { position: absolute; right: 8px; top: 5px; z-index: 2; color: #fff; font-size: 12px; white-space: pre;
+  pointer-events: none; text-shadow: 0 0 3px #000, 0 0 3px #000; font-variant-numeric: tabular-nums; }
+.view .edge { position: absolute; color: #fff; font-size: 14px; pointer-events: none; user-select: none;
+  text-shadow: 0 0 3px #000, 0 0 3px #000; transform: translate(-50%, -50%); }
+.edge.left { left: 14px; top: calc(50% - 14px); } .edge.right { left: calc(100% - 14px); top: calc(50% - 14px); }
+.edge.top { left: calc(50% + 14px); top: 14px; } .edge.bottom { left: calc(50% + 14px); top: calc(100% - 14px); }
 .view .name::before { content: ""; display: inline-block; width: 9px; height: 9px; margin-right: 6px;
   border-radius: 2px; background: var(--mark); }
 .view .slide { display: flex; padding: 3px 8px; background: var(--panel); }
@@ -84,6 +91,12 @@ _MARKS = {"Red": "#f04b3a", "Yellow": "#edd54c", "Green": "#6eb04b"}
 _SHARES = "$event.offsetX / $event.currentTarget.clientWidth, $event.offsetY / $event.currentTarget.clientHeight"
 
 
+def _size(name: str) -> str:
+    """Says the size anew: another tab, of another size, may have said its own meanwhile."""
+    of = f"size_{name}"
+    return f"{of} && trigger('resize', ['{name}', {of}.size.width, {of}.size.height, {of}.pixelRatio])"
+
+
 def _canvas(name: str, keys: str, more: str = "", inside: str = "") -> str:
     """A picture that takes drags, clicks, the wheel and keys."""
     return f"""
@@ -91,6 +104,7 @@ def _canvas(name: str, keys: str, more: str = "", inside: str = "") -> str:
   @pointerdown="$event.currentTarget.setPointerCapture($event.pointerId); trigger('press', ['{name}', {_SHARES}])"
   @pointermove="$event.buttons === 1 && trigger('drag', ['{name}', {_SHARES}])"
   @pointerup="trigger('release', ['{name}', {_SHARES}])"
+  @pointerenter="{_size(name)}" @focus="{_size(name)}"
   @wheel.prevent="trigger('wheel', ['{name}', $event.deltaY, $event.shiftKey])"
   {keys}>
   <trame-size-observer name="size_{name}" style="width: 100%; height: 100%"
@@ -105,19 +119,32 @@ def _cross(name: str) -> str:
     return f"""<div class="cross" :style="{{ left: crosses.{name}[0] + '%', top: crosses.{name}[1] + '%' }}"></div>"""
 
 
+def _edges(name: str) -> str:
+    """Where right, left, front, back, head and feet of the patient are."""
+    places = enumerate(("left", "right", "top", "bottom"))
+    return "".join(
+        f"""<b class="edge {place}" aria-hidden="true">{{{{ edges.{name}[{index}] }}}}</b>""" for index, place in places
+    )
+
+
 def _slice_view(name: str) -> str:
     keys = "".join(
         f"""@keydown.{key}.prevent="trigger('{call}', ['{name}', {count}])" """
         for key, call, count in (
-            ("up", "step", 1), ("down", "step", -1), ("page-up", "step", 10), ("page-down", "step", -10),
+            ("up.exact", "step", 1), ("down.exact", "step", -1), ("page-up", "step", 10), ("page-down", "step", -10),
             ("+", "zoom", 1), ("-", "zoom", -1),
         )
     )  # fmt: skip
+    keys += "".join(
+        f"""@keydown.shift.{key}.prevent="trigger('change_contrast', [{right}, {up}])" """
+        for key, right, up in (("left", -0.02, 0), ("right", 0.02, 0), ("up", 0, 0.02), ("down", 0, -0.02))
+    )
     return f"""
 <section class="view" style="--mark: {_MARKS[name]}">
   <div class="name">{{{{ labels.{name} }}}}</div>
-  {_canvas(name, keys, inside=_cross(name))}
-  <div class="slide"><input type="range" aria-label="Slice of this view, mm" :min="ranges.{name}[0]"
+  <div class="level">{{{{ contrast }}}}</div>
+  {_canvas(name, keys, inside=_cross(name) + _edges(name))}
+  <div class="slide"><input type="range" :aria-label="'Slice of ' + labels.{name}" :min="ranges.{name}[0]"
     :max="ranges.{name}[1]" :step="ranges.{name}[2]" :value="offsets.{name}"
     @input="trigger('slide', ['{name}', Number($event.target.value)])"></div>
 </section>"""
@@ -162,7 +189,7 @@ _RESULT = f"""
 
 _TABLE = """
 <section class="card lesions">
-  <h2 id="lesions">{{ is_segmentation || !results.length ? "Lesions" : "Findings" }}</h2>
+  <h2 id="lesions">{{ is_segmentation ? "Lesions" : results.length ? "Findings" : "Result" }}</h2>
   <div class="scroll" v-if="rows.length" tabindex="0" role="region" aria-labelledby="lesions">
     <table><thead><tr><th v-for="title in headers" :key="title" scope="col">{{ title }}</th></tr></thead>
     <tbody><tr v-for="row in rows" :key="row[0]" :class="{ chosen: row[0] === chosen_row }"
@@ -173,6 +200,7 @@ _TABLE = """
         <template v-else>{{ cell }}</template></td>
     </tr></tbody></table></div>
   <p class="words" role="status" id="summary">{{ summary }}</p>
+  <p class="words" v-if="!results.length && !missing">Run the model to make one.</p>
 </section>"""
 
 _MODEL = """
@@ -183,7 +211,7 @@ _MODEL = """
       Run {{ bundle_name }}</button>
     <button id="cancel" v-else @click="trigger('cancel')">Cancel</button></div>
   <progress v-if="is_running" :value="fraction" max="1" aria-label="Progress"></progress>
-  <p class="words" role="status" id="status" :class="{ alarm: is_failed }" v-if="status">{{ status }}</p>
+  <p class="words" role="status" id="status" :class="{ alarm: is_failed }">{{ status }}</p>
   <p class="words weak" v-if="missing && !is_running">{{ missing }}</p>
 </section>"""
 
@@ -195,13 +223,22 @@ _HEAD = """
   </select></label></header>"""
 
 _FOOT = """
-<footer class="foot"><strong>{{ note }}</strong><span>Click: all views go there. Drag: contrast; in 3D, turn.
-  Wheel or arrow keys: slices. Shift and wheel, or + and −: zoom.</span></footer>"""
+<footer class="foot"><strong>{{ note }}</strong><span>Click: all views go there. Drag (Shift, arrow keys): contrast;
+  in 3D, turn. Wheel (arrow keys): slices. Shift, wheel (+ −): zoom.</span></footer>"""
 
 TEMPLATE = f"""
-<main class="page" :class="style">
+<main class="page" :class="style" :aria-busy="is_drawing ? 'true' : 'false'">
   {_HEAD}
   <div class="side">{_RESULT}{_TABLE}{_MODEL}</div>
   <div class="views">{"".join(map(_slice_view, VIEWS))}{_surface_view()}</div>
   {_FOOT}
+</main>"""
+
+# In place of the page, whose style sheet goes with it.
+DISCONNECTED = """
+<component is="style">:root { color-scheme: light dark; }</component>
+<main style="font: 16px/1.5 system-ui, sans-serif; max-width: 34em; margin: 15vh auto; padding: 0 16px">
+  <h1 style="font-size: 20px">The page is no longer connected</h1>
+  <p role="alert">What it shows would no longer answer. Start xtl view again; where it still runs,
+    <a href="">load the page again</a>.</p>
 </main>"""
