@@ -38,7 +38,7 @@ clean:
 # On a machine without a GPU the CPU build of torch is taken where an index offers one; the general
 # build, larger, serves otherwise.
 $(VENV)/.ready-torch: Testing/constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit("xtl needs Python 3.10 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 10) else None'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 14) else "xtl needs Python 3.10 to 3.13 (slicer-core has no packages for others), this is %d.%d; name one with: make PYTHON=python3.12 ..." % v[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing PyTorch $(TORCH) (some minutes on a slow line) ..."
 	command -v nvidia-smi >/dev/null || $(PIP) "torch==$(TORCH)+cpu" 2>/dev/null || true
