@@ -185,7 +185,7 @@ def ratings(count: int, seed: int = 0) -> list[dict]:
 
 
 def test_accuracy_is_that_of_scikit_learn():
-    from sklearn.metrics import brier_score_loss, recall_score, roc_auc_score
+    from sklearn.metrics import brier_score_loss, precision_score, recall_score, roc_auc_score
 
     rows = [*ratings(200), {"patient": "0", "probability": 0.9, "class": "significant", "truth": None}]
     found = accuracy_of(rows)
@@ -193,9 +193,14 @@ def test_accuracy_is_that_of_scikit_learn():
     called = [int(row["class"] == "significant") for row in rows[:-1]]
     assert found.auc.auc == pytest.approx(roc_auc_score(truth, probability), abs=1e-12)
     assert found.auc.low < found.auc.auc < found.auc.high
-    assert found.brier == pytest.approx(brier_score_loss(truth, probability), abs=1e-12)
-    assert found.sensitivity == pytest.approx(recall_score(truth, called))
-    assert found.specificity == pytest.approx(recall_score(truth, called, pos_label=0))
+    assert found.brier.mean == pytest.approx(brier_score_loss(truth, probability), abs=1e-12)
+    assert found.brier.low < found.brier.mean < found.brier.high
+    assert found.own.threshold == 0.4
+    assert found.own.sensitivity == pytest.approx(recall_score(truth, called))
+    assert found.own.specificity == pytest.approx(recall_score(truth, called, pos_label=0))
+    assert found.own.ppv == pytest.approx(precision_score(truth, called))
+    low, high = found.own.sensitivity_interval
+    assert low < found.own.sensitivity < high
     assert found.expected_error < 0.12  # a well calibrated cohort of 200, in five bins
 
 
@@ -205,7 +210,9 @@ def test_no_accuracy_where_it_means_nothing(tmp_path):
     assert accuracy_of([{**row, "patient": "one"} for row in ratings(50)]) is None
     assert accuracy_of(ratings(8)) is None
     unclassed = accuracy_of([{**row, "class": ""} for row in ratings(50)])
-    assert unclassed.sensitivity is None
-    assert unclassed.specificity is None
+    assert unclassed.own is None
+    never = accuracy_of([{**row, "threshold": 2.0, "class": "not significant"} for row in ratings(50)])
+    assert never.own.sensitivity == 0 and never.to_dict()["own"]["ppv"] is None
+    json.dumps(never.to_dict(), allow_nan=False)
     path = write_accuracy_report(unclassed, [{**row, "class": ""} for row in ratings(50)], tmp_path / "r.png", "m")
     assert path.stat().st_size > 10_000

@@ -73,7 +73,10 @@ def test_auc_and_its_difference_are_those_of_the_metrics(planted):
     )
     assert one.verdict == "better" and one.adjusted_p == one.p_value
     assert one.secondary[0].p_value == pytest.approx(delong_difference(xtl, tl, truth).p_value)
-    assert analysis.arm("TL").calibration.brier == pytest.approx(brier(tl, truth))
+    found = analysis.arm("TL").calibration.brier
+    assert found.mean == pytest.approx(brier(tl, truth)) and found.low < found.mean < found.high
+    spread = np.std(by_patient((tl - truth) ** 2, patients)) / np.sqrt(len(set(patients)))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.25)
 
 
 def test_every_seed_stands_beside_the_mean(planted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..metrics.calibration import brier, expected_calibration_error
-from ..metrics.roc import AucInterval, auc_interval
+from ..metrics.calibration import expected_calibration_error
+from ..metrics.operating_points import OperatingPoint, Rule, operating_points
+from ..metrics.roc import AucInterval, MeanInterval, auc_interval, mean_interval
 
 FEWEST = 5  # findings of each kind (a project choice): with fewer an interval says nothing
 CALIBRATION_BINS = 5  # of equal numbers of findings: a project choice, as cohorts have few
@@ -23,20 +25,19 @@ class Accuracy:
     Attributes
     ----------
     auc : area under the ROC curve with its patient-bootstrap interval.
-    brier : mean squared error of the probabilities. expected_error : expected calibration error, in bins of equal
-        numbers of findings.
-    sensitivity, specificity : of the class that the operating point gave; None where it gave none.
+    brier : mean squared error of the probabilities, with its interval. expected_error : expected calibration error,
+        in bins of equal numbers of findings.
+    own : what the model's own threshold gives here; None where it has none.
     """
 
     auc: AucInterval
-    brier: float
+    brier: MeanInterval
     expected_error: float
-    sensitivity: float | None
-    specificity: float | None
+    own: OperatingPoint | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON; what is not defined is None."""
+        return json.loads(json.dumps(asdict(self)), parse_constant=lambda _: None)
 
 
 def accuracy_of(rows: Sequence[Mapping[str, Any]]) -> Accuracy | None:
@@ -57,15 +58,11 @@ def accuracy_of(rows: Sequence[Mapping[str, Any]]) -> Accuracy | None:
     if area.patients < 2:
         return None
     error = expected_calibration_error(probability, truth, CALIBRATION_BINS, "count")
-    called = np.array([{"significant": 1.0, "not significant": 0.0}.get(row["class"], np.nan) for row in known])
-    complete = bool(np.isfinite(called).all())
-    return Accuracy(
-        area,
-        brier(probability, truth),
-        error,
-        float(called[truth].mean()) if complete else None,
-        float(1.0 - called[~truth].mean()) if complete else None,
-    )
+    thresholds = {row["threshold"] if row["class"] else None for row in known}
+    own = None
+    if len(thresholds) == 1 and None not in thresholds:
+        (own,) = operating_points(probability, truth, patients, [Rule("the model's own", fixed=thresholds.pop())])
+    return Accuracy(area, mean_interval((probability - truth) ** 2, patients), error, own)
 
 
 def with_truth(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

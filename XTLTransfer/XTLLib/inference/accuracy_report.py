@@ -62,7 +62,9 @@ def _draw_reliability(axes: Axes, probability: np.ndarray, truth: np.ndarray, ac
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
     axes.vlines(curve.predicted, curve.low, curve.high, color=_LINE, linewidth=1.2)
     axes.plot(curve.predicted, curve.observed, color=_LINE, linewidth=1.0, marker="o", markersize=5)
-    words = f"Brier score {accuracy.brier:.3f}\nexpected calibration error {accuracy.expected_error:.3f}"
+    brier = accuracy.brier
+    words = f"Brier score {brier.mean:.3f} ({brier.low:.3f} to {brier.high:.3f})\n"
+    words += f"expected calibration error {accuracy.expected_error:.3f}"
     axes.text(0.98, 0.04, words, transform=axes.transAxes, ha="right", va="bottom", fontsize=9, color=INK)
     title = f"Reliability, {len(curve.count)} bins with Wilson intervals"
     _dress(axes, title, "predicted probability", "observed share of significant findings")
@@ -80,16 +82,13 @@ def _dress(axes: Axes, title: str, x: str, y: str) -> None:
 def _draw_points(
     axes: Axes, accuracy: Accuracy, known: Sequence[Mapping[str, Any]], probability: np.ndarray, truth: np.ndarray
 ) -> None:
+    own = [] if accuracy.own is None else [(accuracy.own.rule, accuracy.own)]
+    chosen = operating_points(probability, truth, [row["patient"] for row in known])
     rows = []
-    if accuracy.sensitivity is not None and accuracy.specificity is not None:
-        thresholds = {row["threshold"] for row in known}
-        threshold = f"{thresholds.pop():.3f}" if len(thresholds) == 1 else ""
-        shares = f"{accuracy.sensitivity:.2f}", f"{accuracy.specificity:.2f}"
-        rows.append(("the model's own", threshold, *shares, "", ""))
-    for point in operating_points(probability, truth, [row["patient"] for row in known]):
-        names = ("sensitivity", "specificity", "ppv", "npv")
-        texts = (_with_interval(getattr(point, name), getattr(point, f"{name}_interval")) for name in names)
-        rows.append((f"{point.rule}, chosen on these findings", f"{point.threshold:.3f}", *texts))
+    for name, point in [*own, *((f"{point.rule}, chosen on these findings", point) for point in chosen)]:
+        figures = ("sensitivity", "specificity", "ppv", "npv")
+        texts = (_with_interval(getattr(point, figure), getattr(point, f"{figure}_interval")) for figure in figures)
+        rows.append((name, f"{point.threshold:.3f}", *texts))
     header = ("operating point", "threshold", "sensitivity", "specificity", "PPV", "NPV")
     draw_table(axes, header, rows, (0.30, 0.10, 0.15, 0.15, 0.15, 0.15))
 

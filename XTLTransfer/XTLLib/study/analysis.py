@@ -10,10 +10,11 @@ import numpy as np
 from ..data.datalist import Datalist
 from ..errors import InputError, XTLError
 from ..metrics.bootstrap import INTERVAL_DRAWS
-from ..metrics.calibration import ReliabilityCurve, brier, reliability_curve
+from ..metrics.calibration import ReliabilityCurve, reliability_curve
 from ..metrics.isbi import isbi_score, volume_correlation
 from ..metrics.paired import unit_means
 from ..metrics.power import power_statement
+from ..metrics.roc import MeanInterval, mean_interval
 from ..metrics.roc_curve import RocBand, roc_band
 from .comparisons import Comparison, adjust, compare
 from .estimates import RANKED, Estimate, estimate, point_value, units_of
@@ -41,9 +42,14 @@ class Volumes:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether an arm's scores mean what they say. brier : score; reliability : curve of 10 bins of equal width."""
+    """Whether an arm's scores mean what they say.
 
-    brier: float
+    Attributes
+    ----------
+    brier : score with its interval, by a bootstrap over units. reliability : curve of 10 bins of equal width.
+    """
+
+    brier: MeanInterval
     reliability: ReliabilityCurve
 
 
@@ -171,10 +177,12 @@ def _arm(result: StudyResult, name: str, measure: Measure, key: str) -> ArmFigur
         band = calibration = None
         if found is not None:
             draws, level = result.study.draws or INTERVAL_DRAWS, result.study.level
-            band = roc_band(means.values, means.truth, units_of(means, result.study), draws=draws, level=level)
+            units = units_of(means, result.study)
+            band = roc_band(means.values, means.truth, units, draws=draws, level=level)
             if means.values.min() >= 0 and means.values.max() <= 1:
                 curve = reliability_curve(means.values, means.truth, level=level)
-                calibration = Calibration(brier(means.values, means.truth), curve)
+                squares = (means.values - means.truth) ** 2  # whose mean is Brier's score
+                calibration = Calibration(mean_interval(squares, units, draws, level), curve)
         return ArmFigures(name, size, means, found, reason, by_run, band=band, calibration=calibration)
     measures = {n: _estimate_or_none(case_means(result, name, size, MEASURES[n].key), MEASURES[n], result)[0]
                 for n in (*OVERLAP, *LESION_WISE)}  # fmt: skip

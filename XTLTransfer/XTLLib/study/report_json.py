@@ -91,7 +91,9 @@ def _arm(analysis: Analysis, arm: ArmFigures) -> dict[str, Any]:
     if arm.calibration is not None:
         curve = arm.calibration.reliability
         values["calibration"] = {
-            "brier": arm.calibration.brier,
+            "brier": arm.calibration.brier.mean,
+            "brier_low": arm.calibration.brier.low,
+            "brier_high": arm.calibration.brier.high,
             "expected_error": curve.expected_error,
             "largest_error": curve.largest_error,
             "reliability": asdict(curve),

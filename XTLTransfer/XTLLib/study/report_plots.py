@@ -135,7 +135,7 @@ def calibration_plot(analysis: Analysis) -> str:
         axes.plot(curve.predicted, curve.observed, color=colour, linewidth=0.9)
         sizes = 10 + 90 * curve.count / curve.count.sum()
         axes.scatter(curve.predicted, curve.observed, s=sizes, color=colour, zorder=3, linewidth=0)
-        _write(axes, f"Brier {arm.calibration.brier:.3f}\nECE {curve.expected_error:.3f}", 0.98, 0.06)
+        _write(axes, f"Brier {arm.calibration.brier.mean:.3f}\nECE {curve.expected_error:.3f}", 0.98, 0.06)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=arm.name, aspect="equal")
 
     return _panels(arms, panel, "predicted probability", "observed share", "Calibration")

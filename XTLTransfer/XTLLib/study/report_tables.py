@@ -85,16 +85,23 @@ def calibration_table(analysis: Analysis) -> Table | None:
             rows.append((arm.name, "-", "-", "-", why))
             continue
         curve = arm.calibration.reliability
+        brier = arm.calibration.brier
         rows.append(
-            (arm.name, f"{arm.calibration.brier:.3f}", f"{curve.expected_error:.3f}", f"{curve.largest_error:.3f}", "")
+            (
+                arm.name,
+                f"{brier.mean:.3f} ({brier.low:.3f} to {brier.high:.3f})",
+                f"{curve.expected_error:.3f}",
+                f"{curve.largest_error:.3f}",
+                "",
+            )
         )
     share = next((arm.cases.truth.mean() for arm in analysis.arms if arm.cases.cases), float("nan"))
     return Table(
         "Calibration",
         ("arm", "Brier", "ECE", "largest error", ""),
         tuple(rows),
-        note=f"Ten bins of equal width. A constant forecast of the share of positives ({share:.3f}) has a Brier score "
-        f"of {share * (1 - share):.3f}.",
+        note=f"Brier score with its {analysis.result.study.level:.0%} interval; ten bins of equal width. "
+        f"A constant forecast of the share of positives ({share:.3f}) has a Brier score of {share * (1 - share):.3f}.",
     )
 
 
