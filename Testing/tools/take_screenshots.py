@@ -24,7 +24,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT / "Testing"))
 
 import host.boot as boot  # noqa: E402
-from tutorial_pictures import channels_sheet, settle, views_sheet  # noqa: E402
+from tutorial_pictures import channels_sheet, load_sample, make_tutorial_pictures, settle, views_sheet  # noqa: E402
 
 SCREENSHOTS = PROJECT / "Resources" / "Screenshots"
 _MODULES = ("segment", "classify", "transfer")
@@ -33,9 +33,19 @@ _GAP = 12  # pixels
 _FILM_EPOCHS, _STEPS = 3, 60  # of 10 and 150: some seconds of training
 
 
-def segment(cohort: Path) -> None:
-    """XTLSegment on the last case of the brain cohort."""
-    panel, inputs = _open("XTLSegment", cohort)
+def segment() -> None:
+    """XTLSegment on the last case of the demonstration's brain cohort, which no arm was trained on."""
+    import slicer
+    from XTLLib.data.datalist import Datalist
+    from XTLLib.data.load import load_case
+    from XTLLib.scene.inputs import add_case
+    from XTLLib.scene.views import add_slice_views
+
+    datalist = Datalist.load(Path("data/brain/datalist.json"))
+    slicer.mrmlScene.Clear()
+    inputs = add_case(load_case(datalist.test[-1], datalist), slicer.mrmlScene)
+    add_slice_views(slicer.mrmlScene, inputs.reference)
+    panel = boot.open_panel("XTLSegment")
     ui = panel.widget.ui
     ui.bundlePathLineEdit.currentPath = "bundles/xtl-ms"
     _apply(panel)
@@ -44,23 +54,21 @@ def segment(cohort: Path) -> None:
     _keep(panel, lambda height: views_sheet(inputs.reference, height // 2))
 
 
-def classify(cohort: Path) -> None:
-    """XTLClassify on the last case of the prostate cohort."""
+def classify() -> None:
+    """XTLClassify on the prostate phantom of the sample data: the finding of the highest probability, and why."""
     import slicer
-    from XTLLib.scene.findings import findings_to_node
 
-    panel, inputs = _open("XTLClassify", cohort)
+    sample = load_sample("prostate")
+    panel = boot.open_panel("XTLClassify")
     ui = panel.widget.ui
-    findings = findings_to_node(_last_case(cohort).findings, "findings", slicer.mrmlScene)
     ui.bundlePathLineEdit.currentPath = "bundles/xtl-prostate"
-    ui.findingsSelector.setCurrentNode(findings)
+    ui.findingsSelector.setCurrentNode(sample.findings)
     ui.evidenceComboBox.currentIndex = 1
     ui.advancedCollapsibleButton.collapsed = False
     _apply(panel)
     probabilities = slicer.util.arrayFromTableColumn(panel.widget.logic.getParameterNode().table, "probability")
     ui.tableView._qobject.selectRow(int(probabilities.argmax()))
-    channels = list(inputs.channels.values())[:3]
-    _keep(panel, lambda height: channels_sheet(channels, height // 3, columns=1))
+    _keep(panel, lambda height: channels_sheet(list(sample.channels.values()), height // 3, columns=1))
 
 
 def transfer() -> None:
@@ -85,29 +93,6 @@ def transfer() -> None:
     chart = panel.widget.logic.getParameterNode().trainingCurve
     _keep(panel, lambda height: chart_picture(chart, height, height))
     shutil.rmtree("run")
-
-
-def _open(name: str, cohort: Path) -> tuple[boot.Panel, Any]:
-    import slicer
-    from XTLLib.scene.inputs import add_case
-    from XTLLib.scene.views import add_slice_views
-
-    slicer.mrmlScene.Clear()
-    inputs = add_case(_last_case(cohort), slicer.mrmlScene)
-    add_slice_views(slicer.mrmlScene, inputs.reference)
-    return boot.open_panel(name), inputs
-
-
-def _last_case(cohort: Path):
-    from XTLLib.data.datalist import Datalist
-    from XTLLib.data.load import load_case
-
-    datalist = Datalist.load(cohort / "datalist.json")
-    patient = datalist.test[-1].patient
-    entries = [entry for entry in datalist.test if entry.patient == patient]
-    case = load_case(entries[0], datalist)
-    findings = tuple(entry.finding for entry in entries if entry.finding is not None)
-    return case if not findings else type(case)(case.patient, case.channels, case.reference, None, findings)
 
 
 def _apply(panel: boot.Panel) -> None:
@@ -152,14 +137,11 @@ def main() -> None:
     draw_off_screen()
     boot.start()
     if arguments.tutorials is not None:
-        from tutorial_pictures import make_tutorial_pictures
-
         make_tutorial_pictures(Path(), SCREENSHOTS, arguments.tutorials)
         return
-    steps = {"segment": lambda: segment(Path("data/brain")), "classify": lambda: classify(Path("data/prostate"))}
-    steps["transfer"] = transfer
-    for name in arguments.only:
-        steps[name]()
+    for step in (segment, classify, transfer):
+        if step.__name__ in arguments.only:
+            step()
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def segment(demo: Path, out: Path) -> None:
     """XTL Segment on the brain phantom: Apply, a row of the table, other thresholds."""
     import slicer
 
-    sample = _load("brain")
+    sample = load_sample("brain")
     sample.truth.GetDisplayNode().SetVisibility(False)
     panel = boot.open_panel("XTLSegment")
     ui = panel.widget.ui
@@ -75,7 +75,7 @@ def classify(demo: Path, out: Path) -> None:
     """XTL Classify on the prostate phantom: Apply with evidence, the row of the highest probability."""
     import slicer
 
-    sample = _load("prostate")
+    sample = load_sample("prostate")
     panel = boot.open_panel("XTLClassify")
     ui = panel.widget.ui
     ui.bundlePathLineEdit.currentPath = str(demo / "bundles" / "xtl-prostate")
@@ -130,7 +130,7 @@ def transfer(demo: Path, out: Path) -> None:
     shutil.rmtree(run)
 
 
-def _load(name: str) -> Any:
+def load_sample(name: str) -> Any:
     """A phantom of the sample data in an emptied scene, with the three slice views on its reference."""
     import slicer
     from XTLLib.scene.sample_data import load
