@@ -139,6 +139,24 @@ def test_what_cannot_be_prepared_is_told_by_name():
         Preparation(("FLAIR",), "FLAIR")(Case("P", {"FLAIR": holed}, "FLAIR"))
 
 
+def test_a_channel_that_is_the_same_everywhere_is_noted_and_a_reference_refused():
+    case, prepare = case_of(cube(12, 1.0), cube(12, 1.0)), Preparation(("FLAIR", "T1"), "FLAIR")
+    assert prepare(case).notes == ()
+    blank = Volume(np.zeros((12, 12, 12), np.float32), cube(12, 1.0), "blank")
+    dead = Case("P", {"FLAIR": case.channels["FLAIR"], "T1": blank}, "FLAIR")
+    assert prepare(dead).notes == ("blank (T1) is the same everywhere: it tells nothing",)
+    with pytest.raises(InputError, match=r"blank \(FLAIR\) is the same everywhere"):
+        prepare(Case("P", {"FLAIR": blank, "T1": case.channels["T1"]}, "FLAIR"))
+
+
+def test_a_head_of_one_value_with_a_small_lesion_is_an_image():
+    """The lesion is less than what is clipped before the scale is taken."""
+    head = np.full((12, 12, 12), 5.0, np.float32)
+    head[6, 6, 6] = 9.0
+    prepared = Preparation(("FLAIR",), "FLAIR")(Case("P", {"FLAIR": Volume(head, cube(12, 1.0), "head")}, "FLAIR"))
+    assert prepared.image.max() == 8.0
+
+
 def test_channels_that_do_not_overlap_are_refused():
     affine = cube(24, 1.0).ijk_to_ras.copy()
     affine[:3, 3] += [0, 0, 20]

@@ -16,6 +16,7 @@ from .volume import Volume, resample
 _BACKGROUND_FRACTION = 0.02
 _SCALE_PERCENTILES = (0.5, 99.5)
 _LARGEST = 8.0  # SD; beyond the brightest lesions, short of what makes a network stumble
+_SMALLEST_SD = 1e-6
 _SPACING_TOLERANCE = 0.05
 
 
@@ -68,7 +69,7 @@ class Preparation:
         Raises
         ------
         InputError : a channel is missing (other than an optional one), holds NaN or does not overlap the
-            reference, or the reference is a single slice or empty.
+            reference, or the reference is a single slice, or the same everywhere.
         Cancelled : at the request of ``progress``, before a channel.
         """
         progress = progress or Progress()
@@ -90,14 +91,20 @@ class Preparation:
                 f"{reference.name} holds no foreground: all its voxels are alike",
                 "Check that the right image was chosen",
             )
+        blank = []
         for number, name in enumerate(there):
             channel = stack[self.channels.index(name)]
             if self.bias_correction:
                 progress.report(f"Correcting the bias field of {name}", number / len(there))
                 remove_bias(channel, foreground, grid.spacing_mm)
-            normalise(channel, foreground)
+            if not normalise(channel, foreground):
+                blank.append(name)
+        if self.reference in blank:
+            raise InputError(
+                f"{reference.name} ({self.reference}) is the same everywhere", "Check that the right image was chosen"
+            )
         missing = [name for name in self.channels if name not in there]
-        notes = []
+        notes = [f"{case.channels[name].name} ({name}) is the same everywhere: it tells nothing" for name in blank]
         if missing:
             notes.append(f"Without {', '.join(missing)}: the model can do without, and may find less")
         if self.bias_correction:
@@ -166,12 +173,16 @@ def above_background(channel: np.ndarray) -> np.ndarray:
     return channel > _BACKGROUND_FRACTION * max(float(np.percentile(channel, 99.5)), 1e-6)
 
 
-def normalise(channel: np.ndarray, foreground: np.ndarray) -> None:
-    """In place: about zero mean and unit SD in the foreground (see foreground_scale), 0 outside."""
+def normalise(channel: np.ndarray, foreground: np.ndarray) -> bool:
+    """In place: about zero mean and unit SD in the foreground (see foreground_scale), 0 outside.
+
+    False where the foreground is the same everywhere, so that it tells nothing.
+    """
     values = channel[foreground]
     mean, deviation = foreground_scale(values)
     channel[...] = 0
     channel[foreground] = standardised(values, mean, deviation)
+    return deviation > _SMALLEST_SD or bool(values.min() < values.max())
 
 
 def foreground_scale(values: np.ndarray) -> tuple[float, float]:
@@ -182,7 +193,7 @@ def foreground_scale(values: np.ndarray) -> tuple[float, float]:
     """
     low, high = np.percentile(values, _SCALE_PERCENTILES)
     clipped = np.clip(values, low, high, dtype=np.float64)
-    return float(clipped.mean()), max(float(clipped.std()), 1e-6)
+    return float(clipped.mean()), max(float(clipped.std()), _SMALLEST_SD)
 
 
 def standardised(values: np.ndarray, mean: float, deviation: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +37,24 @@ def check_output(node: Any, class_name: str) -> None:
             f"the node {node.GetName()} chosen as an output is a {node.GetClassName()}",
             f"Choose a {class_name} for it, or none to have a new one made",
         )
+
+
+def check_apart(outputs: Mapping[str, Any], inputs: Iterable[Any]) -> None:
+    """Raise InputError when a node is chosen for an output that is an input, or another output, too.
+
+    Parameters
+    ----------
+    outputs : what it is for -> node or None. inputs : nodes or None, which the result must not overwrite.
+    """
+    taken = {node.GetID(): "an input" for node in inputs if node is not None}
+    for name, node in outputs.items():
+        if node is None:
+            continue
+        if (other := taken.setdefault(node.GetID(), f"the output {name}")) != f"the output {name}":
+            raise InputError(
+                f"the node {node.GetName()} is chosen as {other} and as the output {name}, which would overwrite it",
+                "Choose another node for the output, or none to have a new one made",
+            )
 
 
 def output_node(node: Any, class_name: str, name: str, scene: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, XTLError
-from .words import in_sentences
+from .words import in_sentences, tr
 
 # How a channel is called in the names of volumes, besides its own name.
 _ALIASES = {
@@ -52,6 +52,9 @@ class BundleReader:
                 self._bundle = bundle_for(self._task, path)
             except XTLError as error:
                 self._problem = in_sentences(str(error))
+            except OSError as error:  # too long for a path, or in a folder that may not be entered
+                text = tr("The folder of the bundle cannot be opened ({reason}). Choose another one.")
+                self._problem = text.format(reason=error.strerror)
         return self._bundle, self._problem
 
 

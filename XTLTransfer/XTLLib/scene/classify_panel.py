@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import Cancelled, XTLError
 from .apply_panel import ApplyPanel, Timer, Words
+from .change import check_apart
 from .choices import missing_choice
 from .classify_options import ClassifyOptions, options_of
 from .classify_run import OUTPUTS, BackgroundRating
@@ -141,6 +142,7 @@ class ClassifyPanel(ApplyPanel):
         bundle, _ = self._bundles.read(parameters.bundle)
         self._options = options_of(parameters, bundle)
         outputs = {name: getattr(parameters, name) for name in OUTPUTS}
+        check_apart(outputs, (parameters.zones, parameters.lesions))
         self._background.start(self._volumes(), parameters.findings, parameters.bundle, outputs, **self._options)
 
     def _take_result(self) -> str:

@@ -11,7 +11,7 @@ from ..inference.longitudinal import STATUSES, LongitudinalResult, TimePoint
 from ..progress import ProgressEvent
 from .arrays import vtk_matrix
 from .background import JobLike
-from .change import one_change
+from .change import check_apart, one_change
 from .longitudinal import LongitudinalNodes, add_longitudinal
 from .nodes import grid_of_node
 from .session import import_slicer
@@ -64,6 +64,7 @@ class BackgroundComparison:
 
     def start(self, points: Sequence[TimePointNodes], outputs: Mapping[str, Any], register: bool) -> None:
         """Read the time points from the scene and send them to the worker. Raises XTLError as reading them does."""
+        check_apart(outputs, [node for point in points for node in (point.lesions, point.image)])
         read = read_time_points(points)
         if self._worker is None:
             from ..inference.client import InferenceWorker

@@ -10,6 +10,7 @@ from ..data.volume import Volume
 from ..inference.lesions import LesionFinder
 from ..inference.longitudinal import ChangeRules, compare_over_time
 from ..progress import Progress
+from .change import check_apart
 from .choices import bundle_for
 from .compare_run import add_comparison
 from .lesion_measures import LesionMeasures
@@ -45,6 +46,7 @@ def segment_now(
     from ..inference.segment import segment_case
 
     progress = progress or Progress()
+    check_apart(outputs, around.nodes(channels))
     model = bundle_for("segmentation", bundle)
     case, used = case_for(model, channels, around)
     result = segment_case(case, model, **around.options, **options, progress=progress.part(0.0, 0.9))

@@ -73,10 +73,18 @@ def _dicom_origin(node: Any) -> tuple[str, str]:
 def grid_of_node(node: Any) -> Grid:
     """The grid of a volume node in world coordinates, a linear parent transform included.
 
-    Raises InputError when the node stands under a non-linear transform.
+    Raises InputError when the node stands under a non-linear transform, or its affine is singular or not finite.
     """
-    own = own_grid_of_node(node)
-    return Grid(own.shape, world_matrix(node) @ own.ijk_to_ras)
+    world, transform = world_matrix(node), node.GetParentTransformNode()
+    try:
+        own = own_grid_of_node(node)
+        return Grid(own.shape, world @ own.ijk_to_ras)
+    except InputError as error:
+        above = "" if transform is None else f" under the transform {transform.GetName()}"
+        raise InputError(
+            f"the volume {node.GetName()}{above} is flat, or nowhere",
+            "Repair its spacing and directions, and the matrix of a transform above it",
+        ) from error
 
 
 def own_grid_of_node(node: Any) -> Grid:

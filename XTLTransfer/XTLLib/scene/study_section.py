@@ -5,6 +5,7 @@ Widgets are known by their properties only, so that no GUI library is needed her
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,10 @@ class StudySection:
             ui.studyTableView.resizeColumnsToContents()
         ui.studyTableView.visible = table is not None
         folder = parameters.studyFolder
-        has_results = folder != Path() and (folder / "results.json").is_file()
-        ui.showStudyButton.enabled = has_results
-        ui.openReportButton.enabled = folder != Path() and (folder / _REPORT).is_file()
+        # os.path.isfile is False, where Path.is_file raises, for what is no path and what may not be looked at.
+        has_folder = folder != Path()
+        ui.showStudyButton.enabled = has_folder and os.path.isfile(folder / "results.json")
+        ui.openReportButton.enabled = has_folder and os.path.isfile(folder / _REPORT)
         ui.showStudyChartButton.enabled = parameters.studyChart is not None
         ui.studyProgressBar.visible = self.is_running
         if self.is_running:
@@ -92,13 +94,13 @@ class StudySection:
         if chosen != self._chosen:
             self._chosen, self._message = chosen, ""
         missing = self._missing()
-        ui.studyPlanButton.enabled = parameters.study != Path() and parameters.study.is_file()
+        ui.studyPlanButton.enabled = parameters.study != Path() and os.path.isfile(parameters.study)
         ui.studyPlanButton.toolTip = (
             self._tr("Number of runs, time, memory and what the design can show; seconds to minutes")
             if ui.studyPlanButton.enabled
             else self._tr("Choose a study file.")
         )
-        is_begun = not missing and folder.is_dir() and any(folder.iterdir())
+        is_begun = not missing and _holds_something(folder)
         ui.runStudyButton.text = self._tr("Resume") if is_begun else self._tr("Run")
         ui.runStudyButton.enabled = not missing
         doing = self._tr("Do the runs that are not finished") if is_begun else self._tr("Do all runs, and report")
@@ -123,7 +125,7 @@ class StudySection:
             self._run.cancel()
             return
         self._board = None
-        is_begun = self._parameters is not None and Path(self._folder).exists()
+        is_begun = self._parameters is not None and os.path.exists(self._folder)
         words = ["--out", self._folder, *(["--resume"] if is_begun else [])]
         self._start(self._run, words, self._take_results)
 
@@ -176,7 +178,7 @@ class StudySection:
         parameters = self._parameters
         if parameters.study == Path():
             return self._tr("Choose a study file.")
-        if not parameters.study.is_file():
+        if not os.path.isfile(parameters.study):
             return self._tr("{file} is not a file. Choose a study file.").format(file=parameters.study)
         if parameters.studyFolder == Path():
             return self._tr("Choose a folder for the study.")
@@ -231,3 +233,10 @@ class StudySection:
         kind = "vtkMRMLTableNode"
         tables = [self._scene.GetNthNodeByClass(n, kind) for n in range(self._scene.GetNumberOfNodesByClass(kind))]
         return next((table for table in tables if table.GetAttribute(_STATE) == "state"), None)
+
+
+def _holds_something(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except (OSError, ValueError):  # none, no path at all, or not to be looked at
+        return False

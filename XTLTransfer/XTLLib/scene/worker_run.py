@@ -16,7 +16,7 @@ from ..inference.location import with_locations
 from ..inference.results import SegmentationResult
 from .background import BackgroundRun, WorkerLike, scene_notes
 from .brain_extraction import extract_brain
-from .change import check_output, one_change
+from .change import check_apart, check_output, one_change
 from .choices import bundle_for
 from .hierarchy import place_beside
 from .nodes import case_from_nodes, label_to_node, volume_from_node, volume_to_node
@@ -49,6 +49,10 @@ class Around:
     def options(self) -> dict[str, Any]:
         """Those of inference.segment.segment_case."""
         return {"brain_mask": "auto" if self.brain is None and self.brain_method == BUILT_IN else "given"}
+
+    def nodes(self, channels: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Every input node, with those of the channels; None among them where there is none."""
+        return (*channels.values(), self.brain, self.tissue)
 
 
 def case_for(bundle: Any, channels: Mapping[str, Any], around: Around | None = None) -> tuple[Case, dict[str, Any]]:
@@ -195,9 +199,11 @@ class BackgroundSegmentation(BackgroundRun):
 
         Raises
         ------
-        XTLError : a volume that cannot be used, or no room to hand it over; the scene is as it was.
+        XTLError : a volume that cannot be used, an output that would overwrite an input, or no room to hand the
+            case over; the scene is as it was.
         """
         self._around, self._notes = around or Around(), ()
+        check_apart(outputs, self._around.nodes(channels))
         case, self._channels = case_for(bundle_for("segmentation", bundle), channels, self._around)
         self._outputs = {name: node for name in OUTPUTS if (node := outputs.get(name)) is not None}
         options = {**self._around.options, **options}
