@@ -161,7 +161,7 @@ def test_a_cancelled_or_killed_adaptation_leaves_nothing_that_looks_whole(toy, t
                 break
         if end == "kill":
             running.send_signal(signal.SIGKILL)
-        rest, _ = running.communicate("cancel\n" if end == "cancel" else None, timeout=60)
+        rest, _ = running.communicate("cancel\n" if end == "cancel" else None, timeout=240)
     assert running.returncode == (130 if end == "cancel" else -signal.SIGKILL)
     if end == "cancel":
         assert json.loads(rest.splitlines()[-1])["message"] == "cancelled"

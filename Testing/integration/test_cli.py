@@ -258,7 +258,7 @@ def test_a_cancel_or_the_death_of_the_parent_stops_a_training_which_can_then_be_
         for line in running.stdout:
             if "training" in json.loads(line)["stage"]:
                 break
-        rest, _ = running.communicate(last_words, timeout=60)  # closes the pipe
+        rest, _ = running.communicate(last_words, timeout=240)  # closes the pipe
     assert running.returncode == 130
     assert json.loads(rest.splitlines()[-1])["message"] == "cancelled"
     assert list((tmp_path / "run").rglob("checkpoint.pt"))

@@ -70,7 +70,7 @@ for name in boot.MODULES:
     boot.open_panel(name)
 print(*(name for name in {HEAVY!r} if name in sys.modules))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
 

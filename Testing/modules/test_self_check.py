@@ -159,7 +159,7 @@ def test_a_real_check_in_a_process_of_its_own(library):
         [sys.executable, "-m", "XTLLib.cli", "check", "--progress", "none", "--out", str(library / "check.txt")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -182,7 +182,7 @@ def test_the_button_of_a_panel_writes_the_text(module, open_panel, messages, mon
     about.ui.aboutCollapsibleButton.collapsed = False
     about.ui.selfCheckButton.click()
     assert about.ui.selfCheckButton.text == "Checking ..."
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while about.ui.selfCheckButton.text != "Self-check" and time.monotonic() < end:
         QtWidgets.QApplication.processEvents()
         time.sleep(0.01)

@@ -32,7 +32,7 @@ def run(*messages: dict, code: int = 0, script: str = "") -> AdaptProcess:
     return process
 
 
-def drain(process: AdaptProcess, limit_s: float = 30.0) -> list:
+def drain(process: AdaptProcess, limit_s: float = 120.0) -> list:
     events, deadline = [], time.monotonic() + limit_s
     while process.is_running:
         events += process.poll()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from machine_speed import slowness
 from voxel_grids import grids
 from XTLLib.data.geometry import Grid
 from XTLLib.errors import InputError
@@ -137,10 +138,10 @@ def test_lesions_of_a_whole_brain_are_quick():
         k, j, i = centre
         p[k - 2 : k + 3, j - 2 : j + 3, i - 2 : i + 3] = True
         g[k - 2 : k + 2, j - 1 : j + 4, i - 2 : i + 3] = True
-    began = time.perf_counter()
+    began = time.process_time()
     distances = surface_distances(p, g, _grid(shape))
     assert distances.hausdorff_mm(95) < 3 and distances.assd_mm < 2
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2 * slowness()
 
 
 def test_mean_iou_over_classes_counts_the_background_only_when_asked():

