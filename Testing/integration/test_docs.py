@@ -331,6 +331,17 @@ def test_widgets_that_the_tutorials_name_exist():
         assert sorted(name for name in named - slicers_own if name not in said) == [], path.name
 
 
+def test_the_page_of_benchmarks_names_each_of_them_and_its_options():
+    folder = PROJECT / "Testing" / "benchmarks"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    names = re.findall(r'Benchmark\(\s*"([a-z-]+)"', (folder / "registry.py").read_text(encoding="utf-8"))
+    assert len(names) > 5
+    assert [name for name in names if f"`{name}`" not in text or f"## {name}" not in text] == []
+    for file, options in re.findall(r"Testing/benchmarks/(\w+\.py)([^`\n]*)", text):
+        code = (folder / file).read_text(encoding="utf-8") + (folder / "results.py").read_text(encoding="utf-8")
+        assert [word for word in re.findall(r"--[a-z]+", options) if f'"{word}"' not in code] == [], file
+
+
 def test_nothing_tells_pip_to_fetch_xtl_from_an_index():
     """Where it is not, and where anybody could put something of its name."""
     sources = [*DOCUMENTS, *(PROJECT / "XTLTransfer").rglob("*.py"), *PROJECT.glob("XTL*/XTL*.py")]
