@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,35 +56,79 @@ def save_images(path: Path, case: Case) -> Path:
 
 
 @contextmanager
-def page_of(scene: Path, *options: str, home: Path | None = None) -> Iterator[str]:
-    """``xtl view`` in a process of its own; yields the address that it says."""
-    command = [sys.executable, "-m", "XTLLib.cli", "view", str(scene), "--no-browser", *options]
-    environment = {**os.environ, **({} if home is None else {"XTL_HOME": str(home)})}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, env=environment
-    )
-    lines: Queue[str] = Queue()
-    reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout], daemon=True)
-    reader.start()
-    said = ""
+def page_of(
+    scene: Path,
+    *options: str,
+    home: Path | None = None,
+    prelude: str = "",
+    end: signal.Signals = signal.SIGTERM,
+    code: int = 0,
+) -> Iterator[str]:
+    """``xtl view`` in a process of its own; yields the address that it says.
+
+    At the end the process is sent ``end``, or it ends by itself with another ``code`` than 0; with it, all has to end
+    that it has started, and all has to go that it has put aside.
+
+    Parameters
+    ----------
+    home : model library. prelude : Python that the process does first.
+    """
+    program = f"{prelude}\nimport sys\nfrom XTLLib.cli import main\nsys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "view", str(scene), "--no-browser", *options]
+    with tempfile.TemporaryDirectory() as temporary:
+        environment = {**os.environ, "TMPDIR": temporary, **({} if home is None else {"XTL_HOME": str(home)})}
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+            env=environment,
+        )  # fmt: skip
+        lines: Queue[str] = Queue()
+        reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout], daemon=True)
+        reader.start()
+        said = ""
+        try:
+            while not (found := re.search(r"http://\S+", said)):
+                assert process.poll() is None, said
+                try:
+                    said += lines.get(timeout=60)
+                except Empty as nothing:
+                    raise AssertionError(f"no address within 60 s: {said}") from nothing
+            yield found.group()
+        finally:
+            started = children_of(process.pid)
+            if process.poll() is None and not code:
+                process.send_signal(end)
+            ended_with = process.wait(20)
+            reader.join(5)
+            process.stdout.close()
+            said += "".join(lines.queue)
+        assert ended_with == code, f"exit code {ended_with}: {said}"
+        wait_until(lambda: not any(map(is_alive, started)))
+        folders = [Path(temporary), Path("/dev/shm")]
+        assert not [one for folder in folders for one in folder.glob(f"xtl-*-{process.pid}-*")]
+        assert not list(Path(temporary).glob("xtl-*"))
+    assert code or "Traceback" not in said, said
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that a process has started, and those that they have; none where the system does not say."""
     try:
-        while not (found := re.search(r"http://\S+", said)):
-            assert process.poll() is None, said
-            try:
-                said += lines.get(timeout=60)
-            except Empty as nothing:
-                raise AssertionError(f"no address within 60 s: {said}") from nothing
-        yield found.group()
-    finally:
-        process.terminate()
-        code = process.wait(20)
-        reader.join(5)
-        process.stdout.close()
-    assert code == 0, f"exit code {code}: {said}"
+        own = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return own + [one for child in own for one in children_of(child)]
 
 
-def refusal(*arguments: str) -> tuple[int, str]:
-    """Exit code and standard error of an ``xtl view`` that does not start."""
-    command = [sys.executable, "-m", "XTLLib.cli", "view", *arguments, "--no-browser"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    return done.returncode, done.stderr
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody asked about does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for something that another process does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(0.02)
