@@ -11,11 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from XTLLib.bundle.load import load_bundle
+from XTLLib.bundle.write import write_bundle
 from XTLLib.cli import main
+from XTLLib.data.case import Case
 from XTLLib.data.datalist import Datalist, Entry
-from XTLLib.data.images import write_volume
+from XTLLib.data.images import read_volume, write_volume
 from XTLLib.data.volume import Volume
 from XTLLib.inference.batch import segment_cases
+from XTLLib.inference.segment import segment_case
+from XTLLib.networks.build import build_network
 from XTLLib.scene.self_test import small_brain, write_segmentation_bundle
 
 pytest.importorskip("slicer")
@@ -74,6 +80,34 @@ def test_the_command_ends_with_2_and_a_line_for_each_failed_case(workplace, caps
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[-1]["type"] == "error" and lines[-1]["message"].startswith("case broken: ")
     assert not any("good" in line.get("stage", "") for line in lines)
+
+
+def test_several_bundles_are_an_ensemble_with_an_uncertainty(workplace, source, capsys):
+    first = load_bundle("ms-bundle")
+    torch.manual_seed(5)
+    post = {"threshold": first.threshold, "minimum_volume_mm3": first.minimum_volume_mm3}
+    how = {"preparation": first.preparation, "postprocessing": post, "name": "other"}
+    write_bundle(source / "other-bundle", build_network(first.spec), first.spec, "segmentation", **how)
+    both = ["--bundle", "ms-bundle", "--bundle", str(source / "other-bundle"), "--device", "cpu", "--progress", "none"]
+    assert main(["segment", *both, *volumes_of(source), "--out", "one", "--precision", "float32"]) == 0
+    table = json.loads((workplace / "one" / "lesions.json").read_text())
+    assert table["bundle"].startswith("ensemble of ")
+    assert "uncertainty" in " ".join(column["name"] for column in table["columns"])
+    channels = {name: read_volume(source / f"{name}.nii.gz") for name in CHANNELS}
+    bundles = [load_bundle(source / name) for name in ("ms-bundle", "other-bundle")]
+    each = [segment_case(Case("c", channels, "FLAIR"), one, device="cpu", precision="float32") for one in bundles]
+    mean = np.mean([one.probability.array for one in each], axis=0)
+    np.testing.assert_allclose(read_volume("one/probability.nii.gz").array, mean, atol=1e-4)
+    assert np.abs(each[0].probability.array - each[1].probability.array).max() > 0.01
+    assert main(["segment", *both, "--datalist", "cases.json", "--out", "all"]) == 2  # one of the two is broken
+    summary = json.loads((workplace / "all" / "summary.json").read_text())
+    assert summary["bundle"].count(",") == 1 and summary["weights_sha256"].count(",") == 1
+    capsys.readouterr()
+    assert (
+        main(["segment", "--bundle", "ms-bundle", *both[4:], "--datalist", "cases.json", "--out", "all", "--resume"])
+        == 2
+    )
+    assert "xtl: error: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,27 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .cli_arguments import add_identity_option, read_volumes
 from .errors import InputError
 from .progress import Progress
+
+if TYPE_CHECKING:
+    from .bundle.load import Bundle
 
 _CLOSING = "Research software, not a medical device."
 
 
 def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser of ``xtl segment`` its arguments."""
-    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        action="append",
+        required=True,
+        help="repeat it: the mean of the bundles' probabilities, and their disagreement as an uncertainty",
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--volume",
@@ -89,17 +98,20 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[str, lis
     }
     if arguments.datalist is None:
         check_output_folder(arguments.out)
-    bundle = load_bundle(arguments.bundle)
-    bundle.require_task("segmentation")
+    bundles = [load_bundle(path) for path in arguments.bundle]
+    for bundle in bundles:
+        bundle.require_task("segmentation")
     run = _one_case if arguments.datalist is None else _cases
-    return run(arguments, bundle, options, progress)
+    return run(arguments, bundles, options, progress)
 
 
-def _one_case(arguments: argparse.Namespace, bundle: Any, options: dict, progress: Progress) -> tuple[str, list[str]]:
+def _one_case(
+    arguments: argparse.Namespace, bundles: list[Bundle], options: dict, progress: Progress
+) -> tuple[str, list[str]]:
     from .data.case import Case
     from .data.images import read_image, read_mask
+    from .inference.ensemble import segment_by
     from .inference.location import FREESURFER, read_tissue_labels, with_locations
-    from .inference.segment import segment_case
     from .scene.folder import write_result_folder
     from .transfer.summary import summarise_chain
 
@@ -110,12 +122,12 @@ def _one_case(arguments: argparse.Namespace, bundle: Any, options: dict, progres
         raise InputError("--tissue-labels without --tissue", "Name the tissue segmentation as well")
     labels = read_tissue_labels(arguments.tissue_labels) if arguments.tissue_labels else FREESURFER
     tissue = read_image(arguments.tissue) if arguments.tissue else None
-    case = Case("case", read_volumes(arguments.volume), bundle.reference, brain=brain)
-    result = segment_case(case, bundle, **options, progress=progress.part(0, 0.9))
+    case = Case("case", read_volumes(arguments.volume), bundles[0].reference, brain=brain)
+    result = segment_by(case, bundles, **options, progress=progress.part(0, 0.9))
     if tissue is not None:
         result = with_locations(result, tissue, labels)
     progress.report("Writing results", 0.9)
-    chain = summarise_chain(bundle.provenance)
+    chain = summarise_chain(bundles[0].provenance)
     write_result_folder(result, arguments.out, chain=chain, keep_identity=arguments.keep_identity)
     progress.report("Done", 1.0)
     total = sum(lesion.volume_mm3 for lesion in result.lesions)
@@ -123,7 +135,9 @@ def _one_case(arguments: argparse.Namespace, bundle: Any, options: dict, progres
     return "\n".join([*lines, *(f"note: {note}." for note in result.notes)]), []
 
 
-def _cases(arguments: argparse.Namespace, bundle: Any, options: dict, progress: Progress) -> tuple[str, list[str]]:
+def _cases(
+    arguments: argparse.Namespace, bundles: list[Bundle], options: dict, progress: Progress
+) -> tuple[str, list[str]]:
     from .data.datalist import Datalist
     from .inference.batch import segment_cases
     from .scene.folder import write_result_folder
@@ -135,9 +149,11 @@ def _cases(arguments: argparse.Namespace, bundle: Any, options: dict, progress: 
         raise InputError("--mask names one file for all cases of a datalist", "Write --mask auto, or take it out")
     datalist = Datalist.load(arguments.datalist, check_files=False)  # a file that is missing fails its case only
     write = partial(
-        write_result_folder, chain=summarise_chain(bundle.provenance), keep_identity=arguments.keep_identity
+        write_result_folder, chain=summarise_chain(bundles[0].provenance), keep_identity=arguments.keep_identity
     )
-    batch = segment_cases(datalist, bundle, arguments.out, write, resume=arguments.resume, progress=progress, **options)
+    batch = segment_cases(
+        datalist, bundles, arguments.out, write, resume=arguments.resume, progress=progress, **options
+    )
     done = len(batch.rows) - len(batch.failed)
     words = f"{arguments.out}: {done} of {len(batch.rows)} cases segmented, see summary.tsv. {_CLOSING}"
     return words, [f"case {row.case}: {row.error}" for row in batch.failed]

@@ -1,10 +1,10 @@
-"""Every case of a datalist through one bundle: a folder a case, a summary, and nothing lost on the way."""
+"""Every case of a datalist through one bundle or several: a folder a case, a summary, and nothing lost on the way."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from ..data.volume import Volume, resample
 from ..metrics.overlap import dice
 from ..progress import Progress
 from .batch_run import BatchResult, Summary, Unit, plain_options, require_channels, run_batch
+from .ensemble import segment_by
 from .results import SegmentationResult
-from .segment import segment_case
 from .table import Column
 
 WriteResult = Callable[[SegmentationResult, Path], Any]
@@ -64,7 +64,7 @@ _COLUMNS = (
 
 def segment_cases(
     datalist: Datalist,
-    bundle: Bundle,
+    bundles: Bundle | Sequence[Bundle],
     out: str | os.PathLike,
     write: WriteResult,
     *,
@@ -91,6 +91,7 @@ def segment_cases(
 
     Parameters
     ----------
+    bundles : one, or several whose probabilities are averaged (inference.ensemble); the first one's reference counts.
     write : puts a result into a folder that it makes, whole or not at all, as ``scene.folder.write_result_folder``.
     resume : go on in ``out``: cases whose results are there are passed over, those that failed or whose files
         have changed are done again. The bundle and the options have to be the same.
@@ -103,16 +104,19 @@ def segment_cases(
     MissingPackageError : every case would lack the package.
     Cancelled : at the request of ``progress``; finished cases stay.
     """
-    bundle.require_task("segmentation")
-    require_channels(datalist, bundle, bundle.preparation.optional)
+    bundles = (bundles,) if isinstance(bundles, Bundle) else tuple(bundles)
+    for bundle in bundles:
+        bundle.require_task("segmentation")
+        require_channels(datalist, bundle, bundle.preparation.optional)
+    channels = tuple(dict.fromkeys(channel for bundle in bundles for channel in bundle.channels))
     entries = {entry.case: entry for entry in datalist.entries}
 
     def work(unit: Unit, folder: Path, progress: Progress) -> BatchRow:
         began = time.monotonic()
         progress.report("Reading", 0.0)
-        read = load_case(entries[unit.case], datalist, bundle.channels)
-        case = replace(read, reference=bundle.reference)
-        result = segment_case(case, bundle, **options, progress=progress.part(0.05, 0.9))
+        read = load_case(entries[unit.case], datalist, channels)
+        case = replace(read, reference=bundles[0].reference)
+        result = segment_by(case, bundles, **options, progress=progress.part(0.05, 0.9))
         progress.report("Writing results", 0.9)
         write(result, folder)
         return BatchRow(
@@ -126,7 +130,11 @@ def segment_cases(
             notes=". ".join(result.notes),
         )
 
-    about = {"bundle": bundle.name, "weights_sha256": bundle.weights_sha256, "options": plain_options(options)}
+    about = {
+        "bundle": ", ".join(bundle.name for bundle in bundles),
+        "weights_sha256": ", ".join(bundle.weights_sha256 for bundle in bundles),
+        "options": plain_options(options),
+    }
     units = [Unit(entry.case, entry.patient, tuple(entry.files())) for entry in datalist.entries]
     return run_batch(units, out, Summary(_COLUMNS, _row, about), work, resume=resume, progress=progress)
 

@@ -20,6 +20,15 @@ from .results import SegmentationResult
 from .segment import segment_case
 
 
+def segment_by(case: Case, bundles: Sequence[Bundle], **options: Any) -> SegmentationResult:
+    """Find the lesions of a case by one bundle, or by several together; options and errors are those of either."""
+    return (
+        segment_case(case, bundles[0], **options)
+        if len(bundles) == 1
+        else segment_with_ensemble(case, bundles, **options)
+    )
+
+
 def segment_with_ensemble(
     case: Case,
     bundles: Sequence[Bundle],
