@@ -19,9 +19,7 @@ from documents import DOCUMENTS, PROJECT, blocks, commands, headings, links
 from XTLLib.cli import build_parser, main
 
 DOCS = PROJECT / "Resources" / "Docs"
-CONSOLE, TROUBLE, DATA, STUDIES = (
-    DOCS / f"{name}.md" for name in ("python-console", "troubleshooting", "data", "studies")
-)
+CONSOLE, TROUBLE = DOCS / "python-console.md", DOCS / "troubleshooting.md"
 README = PROJECT / "README.md"
 WITH_CODE = [path for path in DOCUMENTS if blocks(path, "python")]
 # Options of other programs that the documents name: pip, torchrun, ray, pytest, and the project's own scripts.
@@ -216,107 +214,6 @@ def test_quoted_messages_exist_in_the_code(message):
 def test_the_pattern_notices_a_message_that_is_gone():
     pattern = re.compile(".*".join(map(re.escape, ["the bundle", "is made of cheese"])), re.DOTALL)
     assert not any(pattern.search(told) for told in _told())
-
-
-# --- from images of one's own to a report --------------------------------------------------------
-
-# What makes the study of the page small enough for a test.
-SMALLER = {
-    "folds: 5": "folds: 2",
-    "seeds: [0, 1, 2]": "seeds: [0]",
-    "mobilenet_v2": "squeezenet1_0",
-    "weights: imagenet": "weights: random",
-    "image_size: 512": "image_size: 128",
-    "epochs: 30": "epochs: 1",
-    "batch_size: 16": "batch_size: 4",
-}
-
-
-@pytest.fixture
-def tables(tmp_path, monkeypatch) -> Path:
-    """A folder with phantoms and tables of them, with the columns that the page on data shows."""
-    from XTLLib.data.phantoms.write import Parts, write_brains, write_mammograms, write_prostates
-
-    write_mammograms(tmp_path / "mg", Parts(3))
-    write_brains(tmp_path / "brain", Parts(2))
-    found = write_prostates(tmp_path / "prostate", Parts(6)).training
-    headers = [block.text.splitlines()[0] for block in blocks(DATA, "") if block.text.startswith("patient,")]
-    brains, findings = headers
-    lines = {"films.csv": ["patient,MG,label"], "brains.csv": [brains], "findings.csv": [findings]}
-    for film in sorted((tmp_path / "mg").rglob("*.png")):
-        lines["films.csv"] += [f"film-{film.parent.name},{film.relative_to(tmp_path)},{len(lines['films.csv']) % 2}"]
-    for folder in sorted((tmp_path / "brain").glob("phantom-*")):
-        files = (f"brain/{folder.name}/{name}.nii" for name in ("FLAIR", "T1", "T2", "lesions"))
-        lines["brains.csv"] += [",".join((folder.name, *files))]
-    for entry in found:
-        one, place = entry.finding, ",".join(f"{mm:.1f}" for mm in entry.finding.position_ras)
-        files = ",".join(entry.images.values())
-        lines["findings.csv"] += [f"{entry.patient},{one.identifier},{files},{place},{one.zone},{int(one.significant)}"]
-    for name, rows in lines.items():
-        (tmp_path / name).write_text("\n".join(rows) + "\n", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("XTL_HOME", str(tmp_path / "library"))
-    return tmp_path
-
-
-def test_a_table_of_brains_becomes_a_datalist(tables, capsys):
-    (words,) = [words for words in commands(blocks(DATA, "bash")[0].text) if words[1] == "csv"]
-    assert main(words) == 0, capsys.readouterr().err
-    assert "2 entries of 2 patients" in capsys.readouterr().out
-
-
-@pytest.mark.timeout(300)
-def test_from_tables_to_a_report(tables, capsys):
-    """The steps of the page on studies, in order, with its own study file."""
-    text = blocks(STUDIES, "yaml")[0].text
-    for large, small in SMALLER.items():
-        assert large in text
-        text = text.replace(large, small)
-    (tables / "study.yaml").write_text(text + "draws: 200\n", encoding="utf-8")
-    walked = []
-    for words in commands("".join(block.text for block in blocks(STUDIES, "bash"))):
-        # one process does the runs; the plan's tries of each arm take as long as the runs
-        words += ["--processes", "1"] if words[0] == "study" else []
-        assert main(words) == 0, capsys.readouterr().err
-        walked.append(words[0])
-    assert walked == ["data", "data", "study", "study", "study"]
-    said = capsys.readouterr().out
-    assert "This design is too small" in said and "Nothing was written" in said
-    for name in ("report.html", "report.md", "results.json", "scores.csv"):
-        assert (tables / "STUDY" / name).is_file()
-    assert "XTL against TL: " in (tables / "STUDY" / "report.md").read_text(encoding="utf-8")
-
-
-def test_the_options_of_public_sets_are_those_of_the_code():
-    """Names, and of those with listed values the default first."""
-    import inspect
-    from importlib import import_module
-
-    from XTLLib.data.layouts import LAYOUTS
-
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \|[^|]*\|[^|]*\|([^|]*)\|", DATA.read_text(encoding="utf-8"), re.MULTILINE)
-    assert {layout for layout, _ in rows} == set(LAYOUTS) - {"csv"}
-    for layout, text in rows:
-        read = import_module(f"XTLLib.data.layouts.{layout.replace('-', '_')}_layout").read
-        known = {name: one.default for name, one in list(inspect.signature(read).parameters.items())[1:]}
-        named = dict(re.findall(r"`(\w+)=[A-Z]*`(?: ([\w-]+)(?=[,;| ]))?", text))
-        named |= {name: "" for name in re.findall(r"`(\w+)=[A-Z]+`", text)}
-        assert set(named) == set(known), layout
-        assert {name: known[name] for name, value in named.items() if value and name in known} == {
-            name: value for name, value in named.items() if value
-        }, layout
-    csv = import_module("XTLLib.data.layouts.csv_layout").read
-    of_csv = set(re.findall(r"--option (\w+)=", DATA.read_text(encoding="utf-8"))) - {"target"}
-    assert of_csv <= set(list(inspect.signature(csv).parameters)[1:])
-
-
-def test_the_chain_of_the_page_on_chains_is_one(tmp_path):
-    from XTLLib.transfer.chain import load_chain
-
-    file = tmp_path / "chain.yaml"
-    file.write_text(blocks(DOCS / "chains.md", "yaml")[0].text, encoding="utf-8")
-    assert load_chain(file).name == "xtl-ms"
 
 
 def test_widgets_that_the_tutorials_name_exist():
