@@ -175,7 +175,7 @@ def test_a_tissue_segmentation_that_cannot_be_used_does_not_cost_the_result(pane
     ui.tissueSelector.setCurrentNode(slicer.util.getNode("aseg"))
     apply(panel)
     assert not messages
-    assert "aseg has no voxel of lateral ventricles" in ui.statusLabel.text
+    assert "has no voxel of lateral ventricles" in ui.statusLabel.text
     assert len(column(panel, "id")) > 0
     ui.tissueSelector.setCurrentNode(slicer.util.getNode("aseg"))
     panel.widget.ui.applyButton.click()
@@ -223,7 +223,7 @@ def test_a_module_s_brain_mask_is_listed_where_it_is_installed(open_panel, scene
     channels = add_case(small_brain(), scene).channels
     panel = open_panel("XTLSegment")
     box = panel.widget.ui.brainMethodComboBox
-    assert box.itemText(2) == "a mask by SwissSkullStripper"
+    assert box.itemText(2) == "A mask by SwissSkullStripper"
     box.currentIndex = 2
     assert parameters_of(panel).brainMethod == "SwissSkullStripper"
     nodes = XTLSegmentLogic().process(channels, bundle, brainMethod="SwissSkullStripper")
