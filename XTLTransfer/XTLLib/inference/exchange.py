@@ -71,9 +71,10 @@ class ExchangeFolder:
         return not self._due
 
     def write_some(self, limit_s: float = _WRITING_S) -> None:
-        """Write what was put until so many seconds have gone by. Raises XTLError when there is no room."""
-        began = time.monotonic()
-        while self._due and time.monotonic() - began < limit_s:
+        """Write what was put until so many seconds have gone by, a piece at least. Raises XTLError for lack of room."""
+        end = time.monotonic() + limit_s
+        is_late = False
+        while self._due and not is_late:
             path, values = self._due.popleft()
             try:
                 with open(path, "ab") as stream:
@@ -85,6 +86,7 @@ class ExchangeFolder:
                     f"{missing / 2**20:.0f} MiB cannot be handed over in {self.path.parent} ({error.strerror})",
                     "Free some memory or disk space, and try again",
                 ) from error
+            is_late = time.monotonic() >= end
 
     def get(self, reference: Mapping[str, Any]) -> np.ndarray:
         """The array of a reference, read-only, mapped into memory."""
