@@ -222,9 +222,9 @@ class XTLTransferLogic(ScriptedLoadableModuleLogic):
         """Bring the log of the run into the scene as a table and a chart, where it has grown."""
         from XTLLib.scene.training import show_logs
 
-        nodes, self._shown = show_logs(
-            self.outputFolder, slicer.mrmlScene, parameters.trainingLog, parameters.trainingCurve, self._shown
-        )
+        table, chart = parameters.trainingLog, parameters.trainingCurve
+        shown = 0 if table is None or chart is None else self._shown  # one that was deleted is made anew
+        nodes, self._shown = show_logs(self.outputFolder, slicer.mrmlScene, table, chart, shown)
         if nodes is not None:
             parameters.trainingLog, parameters.trainingCurve = nodes.table, nodes.chart
 

@@ -10,6 +10,8 @@ from typing import Any
 from ..child import Child, python_command
 from ..errors import XTLError
 
+_LONGEST = 160  # of the last words of a process that died
+
 
 @dataclass(frozen=True)
 class ChainChoice:
@@ -84,6 +86,7 @@ class Previewer:
                 self.answer, self.is_waiting = message, False
         if self.is_waiting and not self._child.is_running:
             last = (self._child.log or ("it gave no reason",))[-1]
+            last = last if len(last) <= _LONGEST else f"{last[:_LONGEST]}…"
             self.answer, self.is_waiting = {"problem": f"The chain cannot be looked at: {last}"}, False
         return not self.is_waiting
 

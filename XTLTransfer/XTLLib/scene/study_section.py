@@ -19,6 +19,7 @@ from .panel import Timer
 from .plan_words import study_plan_text
 from .table import Column, fill_table
 from .window import Window
+from .words import shortened
 
 _TITLE = "XTL Transfer"
 _REPORT = "report.html"
@@ -179,9 +180,12 @@ class StudySection:
         if parameters.study == Path():
             return self._tr("Choose a study file.")
         if not os.path.isfile(parameters.study):
-            return self._tr("{file} is not a file. Choose a study file.").format(file=parameters.study)
+            return self._tr("{file} is not a file. Choose a study file.").format(file=shortened(str(parameters.study)))
         if parameters.studyFolder == Path():
             return self._tr("Choose a folder for the study.")
+        if not parameters.studyFolder.is_absolute():  # it would lie wherever Slicer was started
+            folder = shortened(self._folder)
+            return self._tr("{folder} is no whole path. Choose a folder, or type its whole path.").format(folder=folder)
         return ""
 
     def _start(self, button: ButtonRun, options: list[str], take: Any) -> None:

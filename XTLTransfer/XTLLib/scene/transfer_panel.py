@@ -24,6 +24,7 @@ from .previewer import ChainChoice, Previewer
 from .study_section import StudySection
 from .when_known import WhenKnown
 from .window import Window
+from .words import shortened
 
 BACKBONES = ("mobilenet_v2", "squeezenet1_0", "resnet18", "resnet50", "densenet121", "vgg16_bn")
 CONVERSIONS = ("inflate", "centre-slice", "acs", "soft-acs", "mean-acs", "slice-stack", "slice-encoder")
@@ -247,6 +248,10 @@ class TransferPanel:
             return problem[:1].upper() + problem[1:]
         if not self._previewer.choice.out:
             return self._tr("Choose an output folder.")
+        if not Path(self._previewer.choice.out).is_absolute():  # it would lie wherever Slicer was started
+            return self._tr("{folder} is no whole path. Choose a folder, or type its whole path.").format(
+                folder=shortened(self._previewer.choice.out)
+            )
         if self._folder == "finished":
             return self._tr("This chain is trained in this folder already. Choose another folder to train it again.")
         return ""

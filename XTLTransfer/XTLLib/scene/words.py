@@ -14,6 +14,11 @@ def tr(text: str) -> str:
     return translate(text)
 
 
+def shortened(text: str, longest: int = 120) -> str:
+    """The text, of a long one its end: that of a path tells more than its beginning."""
+    return text if len(text) <= longest else f"…{text[1 - longest :]}"
+
+
 def in_sentences(*texts: str) -> str:
     """Texts in a row, each with a capital letter and a full stop; empty ones are left out."""
     return " ".join(f"{sentence(text)}." for text in texts if text)
