@@ -14,7 +14,7 @@ from transfer_steps import look, train, wait
 def chain(tmp_path_factory) -> Path:
     from XTLLib.scene.self_test import write_small_chain
 
-    folder = tmp_path_factory.mktemp("chain") / "Größe 1, it's \"here\" & <there> %20"  # any folder will do
+    folder = tmp_path_factory.mktemp("chain") / 'Größe 1, it\'s "here" & <there> %20'  # any folder will do
     folder.mkdir()
     return write_small_chain(folder)
 
