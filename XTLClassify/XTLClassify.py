@@ -47,7 +47,8 @@ class XTLClassify(ScriptedLoadableModule):
         self.parent.contributors = ["XTL contributors"]
         self.parent.helpText = _(
             "Rates how likely each marked prostate finding in multi-parametric MR is to be clinically significant "
-            "cancer, with a bundle that was trained by a transfer chain. Research software, not a medical device."
+            "cancer, with a bundle: a model that XTL Transfer trained. XTL comes without one. "
+            "Research software, not a medical device."
         )
         self.parent.acknowledgementText = _("The method follows Lee and Nishikawa, IEEE Access 8:210194 (2020).")
         slicer.app.connect("startupCompleted()", registerSampleData)

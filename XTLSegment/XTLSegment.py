@@ -46,8 +46,8 @@ class XTLSegment(ScriptedLoadableModule):
         self.parent.dependencies = ["XTLTransfer"]  # whose folder holds XTLLib
         self.parent.contributors = ["XTL contributors"]
         self.parent.helpText = _(
-            "Segments multiple-sclerosis lesions in brain MR with a bundle that was trained by a transfer chain. "
-            "Research software, not a medical device."
+            "Segments multiple-sclerosis lesions in brain MR with a bundle: a model that XTL Transfer trained. "
+            "XTL comes without one. Research software, not a medical device."
         )
         self.parent.acknowledgementText = _("The method follows Lee and Nishikawa, IEEE Access 8:210194 (2020).")
         slicer.app.connect("startupCompleted()", loadTerminology)
