@@ -24,7 +24,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT / "Testing"))
 
 import host.boot as boot  # noqa: E402
-from tutorial_pictures import channels_sheet, load_sample, make_tutorial_pictures, settle, views_sheet  # noqa: E402
+from tutorial_pictures import (  # noqa: E402
+    RUN,
+    channels_sheet,
+    load_sample,
+    make_tutorial_pictures,
+    settle,
+    views_sheet,
+)
 
 SCREENSHOTS = PROJECT / "Resources" / "Screenshots"
 _MODULES = ("segment", "classify", "transfer")
@@ -76,12 +83,12 @@ def transfer() -> None:
     import slicer
     from chart_picture import chart_picture
 
-    shutil.rmtree("run", ignore_errors=True)
+    shutil.rmtree(RUN, ignore_errors=True)
     slicer.mrmlScene.Clear()
     panel = boot.open_panel("XTLTransfer")
     ui, own = panel.widget.ui, panel.widget._panel
     ui.chainPathLineEdit.currentPath = "chains/xtl-ms.yaml"
-    ui.outputPathLineEdit.currentPath = "run"
+    ui.outputPathLineEdit.currentPath = str(RUN)
     settle(lambda: not own.is_waiting)  # until it has looked at the chain and its data
     ui.useChainSettingsCheckBox.checked = False
     ui.sourceBudgetSpinBox.value, ui.targetBudgetSpinBox.value = _FILM_EPOCHS, _STEPS
@@ -92,7 +99,7 @@ def transfer() -> None:
     settle(lambda: not own.is_running and not own.is_waiting)
     chart = panel.widget.logic.getParameterNode().trainingCurve
     _keep(panel, lambda height: chart_picture(chart, height, height))
-    shutil.rmtree("run")
+    shutil.rmtree(RUN)
 
 
 def _apply(panel: boot.Panel) -> None:

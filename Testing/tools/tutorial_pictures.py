@@ -23,6 +23,8 @@ _FILM_EPOCHS, _STEPS = 2, 60  # of 10 and 150: the tutorial is to take ten minut
 _EDGE = 8  # pixels around what is cut out
 _SIDE = 14  # pixels of the panel's empty margin that are cut off
 _SECTIONS = "CollapsibleButton"
+RUN = Path("/tmp/xtl-run")
+"""Where the pictures' chain is trained: a whole path, short, that tells nothing of a computer."""
 
 
 def make_tutorial_pictures(demo: Path, out: Path, only: str = "") -> None:
@@ -100,13 +102,12 @@ def transfer(demo: Path, out: Path) -> None:
 
     import slicer
 
-    run = demo / "new-run"
-    shutil.rmtree(run, ignore_errors=True)
+    shutil.rmtree(RUN, ignore_errors=True)
     slicer.mrmlScene.Clear()
     panel = boot.open_panel("XTLTransfer")
     ui, own = panel.widget.ui, panel.widget._panel
     ui.chainPathLineEdit.currentPath = str(demo / "chains" / "xtl-ms.yaml")
-    ui.outputPathLineEdit.currentPath = str(run)
+    ui.outputPathLineEdit.currentPath = str(RUN)
     ui.advancedCollapsibleButton.collapsed = False
     settle(lambda: not own.is_waiting)
     ui.useChainSettingsCheckBox.checked = False
@@ -127,7 +128,7 @@ def transfer(demo: Path, out: Path) -> None:
     for row in (0, table.GetNumberOfRows() - 1):
         print([f"{table.GetColumnName(n)} {table.GetCellText(row, n)}" for n in range(table.GetNumberOfColumns())])
     panel.close()
-    shutil.rmtree(run)
+    shutil.rmtree(RUN)
 
 
 def load_sample(name: str) -> Any:
