@@ -118,7 +118,7 @@ def scattered(count: int):
 
 
 def test_piece_by_piece_it_is_the_same_surface(scene, monkeypatch):
-    monkeypatch.setattr("XTLLib.scene.surfaces._PIECE_VOXELS", 30_000)
+    monkeypatch.setattr("XTLLib.scene.surfaces._PIECE_VOXELS", 500)
     node = add_segmentation(scattered(40), scene).segmentation
     assert show_in_3d(node)
     whole = surface_of(node)

@@ -211,9 +211,12 @@ def with_locations(
 
 
 def _mask(values: np.ndarray, labels: Labels) -> np.ndarray:
-    mask = np.zeros(values.shape, dtype=bool)
+    mask, largest = np.zeros(values.shape, dtype=bool), values.max(initial=0)
     for first, last in labels:
-        mask |= (values >= first) & (values <= last)
+        if first == last:
+            mask |= values == first
+        elif first <= largest:
+            mask |= (values >= first) & (values <= last)
     return mask
 
 

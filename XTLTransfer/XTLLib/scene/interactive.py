@@ -93,6 +93,8 @@ class InteractiveLesions:
         nodes = self._nodes_now(with_edits=False)
         if nodes is None:
             return
+        if self._parameters.tissue is not None and all(lesion.location for lesion in regions.lesions):
+            self._measures.take(regions, nodes.grid, self._parameters.tissue)
         self._known = self._measured(regions)
         if not self._parameters.edits:
             return

@@ -91,12 +91,17 @@ class LesionMeasures:
             self._failed, self._doing = _key(tissue), None
             raise
         self._doing = None
-        codes = np.array([0, *(_NAMES.index(found[lesion.identifier]) for lesion in regions.lesions)], np.int8)
+        lesions = tuple(replace(lesion, location=found[lesion.identifier]) for lesion in regions.lesions)
+        regions = replace(regions, lesions=lesions)
+        self.take(regions, grid, tissue)
+        return regions
+
+    def take(self, regions: Regions, grid: Grid, tissue: Any) -> None:
+        """Lesions have come with their locations, by this tissue segmentation."""
+        codes = np.array([0, *(_NAMES.index(lesion.location) for lesion in regions.lesions)], np.int8)
         self._places = np.zeros(grid.shape, np.int8).reshape(-1)
         self._places[regions.voxels] = codes[regions.identifier]
         self._located, self._tissue, self._failed = regions.voxels, _key(tissue), None
-        lesions = tuple(replace(lesion, location=found[lesion.identifier]) for lesion in regions.lesions)
-        return replace(regions, lesions=lesions)
 
     def _tissue_map(self, tissue: Any) -> TissueMap:
         """Of the node as it is and lies now."""

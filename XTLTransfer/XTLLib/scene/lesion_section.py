@@ -5,6 +5,7 @@ Widgets are known by their properties only, so that no GUI library is needed her
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from .table_view import fit_columns
 from .words import in_sentences
 
 _DONE = object()
+_AT_ONCE_S = 0.02
 
 
 class LesionSection:
@@ -136,9 +138,11 @@ class LesionSection:
         return self._surface is not None
 
     def work(self) -> None:
-        """Do the next piece of what takes longer than a window may wait: the lesions in 3D."""
-        if self._surface is not None and next(self._surface, _DONE) is _DONE:
-            self._surface = None
+        """Do some of what takes longer than a window may wait: the lesions in 3D."""
+        began = time.monotonic()
+        while self._surface is not None and time.monotonic() - began < _AT_ONCE_S:
+            if next(self._surface, _DONE) is _DONE:
+                self._surface = None
 
     def end(self) -> None:
         """Other lesions take the place of those that are shown: their surface would be made anew at once."""

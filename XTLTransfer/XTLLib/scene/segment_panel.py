@@ -118,13 +118,13 @@ class SegmentPanel(ApplyPanel):
 
     def tick(self) -> None:
         """Take in what the worker reported, and notice its end."""
+        self.section.work()  # first: what a result asks for is done at the next look
         super().tick()
         if self._adapt.is_running:
             self._adapt.tick()
             if not self._adapt.is_running:
                 self.update()
         self.over_time.tick()
-        self.section.work()
         own = self.run.is_running or self._background.is_active or self.section.is_working
         if not (own or self._adapt.is_running or self.over_time.is_running):
             self._run_timer.stop()

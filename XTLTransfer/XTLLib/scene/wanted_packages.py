@@ -74,9 +74,10 @@ def installed_version(name: str) -> str:
         return ""
     # The list of files is written last. Its text is enough: ``files`` makes a path of each of torch's 15,000.
     is_whole = any(found.read_text(record) for record in ("RECORD", "installed-files.txt", "SOURCES.txt"))
-    if found.version is None or not is_whole or find_spec(IMPORT_NAMES.get(name, name)) is None:
+    version = found.version  # each look reads all that the package says of itself
+    if version is None or not is_whole or find_spec(IMPORT_NAMES.get(name, name)) is None:
         return "incomplete"
-    return found.version
+    return version
 
 
 def _requirements(training: bool) -> Iterable[tuple[str, str]]:
