@@ -611,6 +611,8 @@ def test_the_model_is_adapted_to_the_corrected_case_and_offered(panel, bundle, a
 
     ui = panel.widget.ui
     ui.adaptButton.click()
+    assert ui.adaptButton.text == "Cancel"
+    wait(lambda: adaptations)  # when the images are written
     (adaptation,) = adaptations
     assert adaptation.bundle == bundle
     assert set(adaptation.volumes) == {"FLAIR", "T1", "T2"}
@@ -644,7 +646,9 @@ def test_an_adaptation_that_is_refused_fails_or_is_cancelled(panel, adaptations,
     ui = panel.widget.ui
 
     def run(outcome) -> None:
+        before = len(adaptations)
         ui.adaptButton.click()
+        wait(lambda: len(adaptations) > before)
         adaptations[-1].outcome = outcome
         adaptations[-1].is_running = False
         wait(lambda: ui.adaptButton.text == "Adapt to this scanner")
@@ -658,19 +662,41 @@ def test_an_adaptation_that_is_refused_fails_or_is_cancelled(panel, adaptations,
     (message,) = messages
     assert message.text.startswith("The model was not adapted.\n\nThe memory")
     messages.clear()
-    ui.adaptButton.click()
+    for is_started in (False, True):  # also while the images are written
+        before = len(adaptations)
+        ui.adaptButton.click()
+        if is_started:
+            wait(lambda: len(adaptations) > before)
+        ui.adaptButton.click()
+        wait(lambda: ui.adaptButton.text == "Adapt to this scanner")
+        assert len(adaptations) == before + is_started
+        assert "Cancelled" in ui.adaptLabel.text
+        assert ui.adaptButton.enabled
+        assert not messages
+    assert adaptations[-1].is_cancelled
+    assert panel.widget._panel._adapt._files is None
+
+
+def test_no_room_for_the_images_of_an_adaptation_is_one_message(panel, adaptations, messages, monkeypatch):
+    from XTLLib.errors import InputError
+
+    def full(volume, path):
+        raise InputError(f"{path.name} cannot be written", "Make room")
+
+    monkeypatch.setattr("XTLLib.scene.adapt_section.write_volume", full)
+    ui = panel.widget.ui
     ui.adaptButton.click()
     wait(lambda: ui.adaptButton.text == "Adapt to this scanner")
-    assert adaptations[-1].is_cancelled
-    assert "Cancelled" in ui.adaptLabel.text
-    assert ui.adaptButton.enabled
-    assert not messages
+    (message,) = messages
+    assert "FLAIR.nii cannot be written" in message.text
+    assert not adaptations
+    assert panel.widget._panel._adapt._files is None
 
 
 def test_an_adaptation_goes_on_without_the_scene_and_ends_with_the_panel(panel, adaptations, scene):
     panel.widget.ui.adaptButton.click()
     scene.Clear(0)
-    slicer.app.processEvents()
+    wait(lambda: adaptations)
     assert adaptations[-1].is_running
     panel.widget.cleanup()
     assert adaptations[-1].is_closed

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data.images import write_volume
+from ..data.volume import Volume
+from ..errors import Cancelled
+from ..progress import ProgressEvent
 from .button_run import ButtonRun, ProcessLike
 from .nodes import case_from_nodes
 
@@ -106,11 +109,10 @@ class AdaptSection:
         case = case_from_nodes(used, bundle.reference, mask_node=label)
         self._files = tempfile.TemporaryDirectory(prefix="xtl-adapt-")
         folder = Path(self._files.name)
-        files = {name: folder / f"{name}.nii" for name in case.channels}
-        for name, volume in case.channels.items():
-            write_volume(volume, files[name])
-        write_volume(case.mask, folder / "mask.nii")
-        return self._make_process(bundle.path, files, folder / "mask.nii", _free_folder(models_folder(), bundle.name))
+        files, mask = {name: folder / f"{name}.nii" for name in case.channels}, folder / "mask.nii"
+        volumes = [*((volume, files[name]) for name, volume in case.channels.items()), (case.mask, mask)]
+        out = _free_folder(models_folder(), bundle.name)
+        return _AfterWriting(volumes, lambda: self._make_process(bundle.path, files, mask, out))
 
     def _take(self, outcome: Any) -> None:
         if outcome.refused:
@@ -140,6 +142,58 @@ class AdaptSection:
         if self._files is not None:
             self._files.cleanup()
             self._files = None
+
+
+class _AfterWriting:
+    """A process that starts when its images are written: one at each look, as all at once would stop the window.
+
+    Parameters
+    ----------
+    volumes : with the file of each. make : gives the process.
+    """
+
+    def __init__(self, volumes: Sequence[tuple[Volume, Path]], make: Callable[[], ProcessLike]) -> None:
+        self._volumes, self._make = list(volumes), make
+        self._process: ProcessLike | None = None
+        self._error: Exception | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._error is None and (self._process is None or self._process.is_running)
+
+    def start(self) -> None:
+        """Nothing is done before the first look."""
+
+    def poll(self) -> list[ProgressEvent]:
+        if self._process is not None:
+            return self._process.poll()
+        if self._error is not None:
+            return []
+        try:
+            if self._volumes:
+                write_volume(*self._volumes.pop(0))
+            else:
+                process = self._make()
+                process.start()
+                self._process = process
+        except Exception as error:  # result() tells it
+            self._error = error
+        return []
+
+    def cancel(self) -> None:
+        if self._process is not None:
+            self._process.cancel()
+        elif self._error is None:
+            self._error = Cancelled("adaptation")
+
+    def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._process.result()
+
+    def close(self, patience_s: float = 0.0) -> None:
+        if self._process is not None:
+            self._process.close(patience_s)
 
 
 def _xtl_adapt(bundle: Path, volumes: Mapping[str, Path], mask: Path, out: Path) -> ProcessLike:
