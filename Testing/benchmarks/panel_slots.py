@@ -4,10 +4,11 @@ python Testing/benchmarks/panel_slots.py [--quick] [--out FILE.json] [--rounds 5
 
 XTLSegment   a head of 181x217x181 voxels, three channels, a result with 100 lesions, three slice views
 XTLClassify  a prostate study of 384x384x19 voxels with five rated findings
-XTLTransfer  a chain that can be trained
+XTLTransfer  a chain of three stages, a library with a model, a finished study; Apply trains a small chain
 
-Every widget is operated, there and back; so is what happens in the views, the Segment Editor and the scene. The panel
-runs over the headless host of the tests, whose widgets are not Slicer's.
+Every widget is operated, there and back; so is what happens in the views, the Segment Editor and the scene. Where that
+makes work in the background, each look at it and the coming of its result are timed as well; what goes on for more than
+some seconds is cancelled. The panel runs over the headless host of the tests, whose widgets are not Slicer's.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ from statistics import median
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 _TESTING = Path(__file__).resolve().parents[1]
-for _folder in (_TESTING, _TESTING / "support"):
+for _folder in (_TESTING, _TESTING / "support", _TESTING / "modules"):
     if str(_folder) not in sys.path:
         sys.path.append(str(_folder))
 
 import panel_scenes  # noqa: E402
 from host import boot, pythonqt  # noqa: E402
-from panel_actions import actions_of, timers_of  # noqa: E402
+from panel_actions import Action, actions_of, timers_of  # noqa: E402
 from results import Result, Row, table_of, write_results  # noqa: E402
 
 NAME = "panel-slots"
 ACTION_S, SETUP_S = 0.1, 0.5
 SHARES = (0.34, 0.99, 0.67)  # which of the possible values is chosen: others in turn
 SETUP = "set-up"
-NOT_HERE = {"applyButton", "adaptButton", "compareButton"}  # start processes; timed by themselves, or slow to stop
+APPLY = "applyButton"  # timed by itself, as it changes the results
+PATIENCE_S, QUICK_PATIENCE_S = 4.0, 0.3  # for work in the background, before it is cancelled
 _LIMIT_S = 120.0
-_PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,15 @@ class Timed:
 
 
 class Stopwatch:
-    """Times actions by name; what happens in the event loop right after an action belongs to it."""
+    """Times actions by name; what happens in the event loop right after an action belongs to it.
 
-    def __init__(self) -> None:
+    Attributes
+    ----------
+    patience_s : how long work in the background may go on before it is cancelled.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self.patience_s = patience_s
         self._taken: dict[str, list[tuple[float, float]]] = {}
 
     def time(self, name: str | Callable[[], str], work: Callable[[], object]) -> None:
@@ -96,24 +103,25 @@ def prepare(module: str, folder: Path, is_quick: bool = False) -> panel_scenes.P
 def time_module(module: str, rounds: int, is_quick: bool = False) -> tuple[list[Timed], set[str]]:
     """The actions of a panel, SETUP among them (the first imports it), and the widgets that were never operated.
 
-    Only widgets to which something in Python is connected are asked for; those of NOT_HERE are left out.
+    Only widgets to which something in Python is connected are asked for.
     """
     boot.start()
-    watch, panels = Stopwatch(), []
+    watch, panels = Stopwatch(QUICK_PATIENCE_S if is_quick else PATIENCE_S), []
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(module, Path(folder), is_quick)
         for _ in range(rounds):
             watch.time(SETUP, lambda: panels.append(boot.open_panel(module)))
             panels.pop().close()
         with panel_scenes.opened(module, prepared) as panel:
-            emitters = _connected(panel)
+            silent = _connected(panel) - {APPLY}
             for _ in range(rounds):
-                emitters -= _operate(panel, prepared, watch)
+                silent -= _operate(panel, prepared, watch)
             _events(panel, watch)
-            if module != "XTLTransfer":
-                _apply(panel, prepared, watch)
+            _apply(panel, prepared, watch, 1 if is_quick else None)
+            if silent:  # what only a result makes possible
+                silent -= _operate(panel, prepared, watch, silent)
         panel_scenes.clear()
-    return watch.results(), emitters - NOT_HERE
+    return watch.results(), silent
 
 
 def _connected(panel: boot.Panel) -> set[str]:
@@ -130,23 +138,54 @@ def _connected(panel: boot.Panel) -> set[str]:
     return {name for address, name in named.items() if address in addresses and name}
 
 
-def _operate(panel: boot.Panel, prepared: panel_scenes.Prepared, watch: Stopwatch) -> set[str]:
+def _operate(
+    panel: boot.Panel, prepared: panel_scenes.Prepared, watch: Stopwatch, only: set[str] | None = None
+) -> set[str]:
     """Every widget there and back, then what happens elsewhere; the names of the widgets that were operated."""
     operated: set[str] = set()
-    for _ in range(_PASSES):  # what one makes possible, the next does
-        for action in actions_of(panel, prepared.paths, tuple(NOT_HERE | operated)):
-            if action.widget.isEnabled():  # another action may have changed what can be done
-                operated.add(action.widget.objectName())
-                for share in SHARES:
-                    watch.time(action.name, lambda action=action, share=share: action.run(share))
-                prepared.choose(panel)
-    for name, run in prepared.extra.items():
+    for state in ({}, {}, *prepared.states):  # what one makes possible, the next does
+        prepared.choose(panel, state)
+        _wait(panel, prepared, watch, "all chosen")
+        for action in actions_of(panel, prepared.paths, (APPLY, *operated)):
+            name = action.widget.objectName()
+            if not action.widget.isEnabled() or (only is not None and name not in only):
+                continue  # another action may have changed what can be done
+            operated.add(name)
+            for share in SHARES[: 1 if _is_push_button(action) else None]:
+                watch.time(action.name, lambda action=action, share=share: action.run(share))
+                _wait(panel, prepared, watch, action.name, action)
+            prepared.choose(panel, state)
+            _wait(panel, prepared, watch, "all chosen")
+    prepared.choose(panel)
+    for name, run in prepared.extra.items() if only is None else ():
         watch.time(name, lambda run=run: run(panel))
+        _wait(panel, prepared, watch, name)
     for timer in timers_of(panel):
         if timer.isActive():
             watch.time("timer", timer.timeout.emit)
     prepared.choose(panel)
-    return operated
+    _wait(panel, prepared, watch, "all chosen")
+    return operated | prepared.operated
+
+
+def _is_push_button(action: Action) -> bool:
+    """Whether a click is all that can be done with it."""
+    return action.widget.inherits("QAbstractButton") and not action.widget.property("checkable")
+
+
+def _wait(
+    panel: boot.Panel, prepared: panel_scenes.Prepared, watch: Stopwatch, after: str, action: Action | None = None
+) -> None:
+    """Each look at the work that an action has begun, as an action; what a button has begun is cancelled in the end."""
+    began, is_cancelled = time.monotonic(), False
+    while prepared.is_busy(panel):
+        watch.time(f"  what follows {after}", lambda: None)
+        time.sleep(0.005)
+        waited = time.monotonic() - began
+        assert waited < _LIMIT_S, f"what follows {after} took too long"
+        if action is not None and _is_push_button(action) and not is_cancelled and waited > watch.patience_s:
+            is_cancelled = True
+            watch.time(f"{action.name}, cancelled", lambda: prepared.cancel(panel))
 
 
 def _events(panel: boot.Panel, watch: Stopwatch) -> None:
@@ -163,13 +202,15 @@ def _events(panel: boot.Panel, watch: Stopwatch) -> None:
     watch.time("a scene was opened", lambda: panel.widget.onSceneEndImport(scene, None))
 
 
-def _apply(panel: boot.Panel, prepared: panel_scenes.Prepared, watch: Stopwatch) -> None:
-    """Apply twice; each look at the worker is one action, and the last one brings the result into the scene."""
+def _apply(panel: boot.Panel, prepared: panel_scenes.Prepared, watch: Stopwatch, times: int | None) -> None:
+    """Apply as often as the scene says, or ``times``.
+
+    Each look at the worker is one action, and the last one brings the result into the scene.
+    """
     ui = panel.widget.ui
-    for _ in range(2):
-        prepared.choose(panel)
-        for name, value in prepared.for_apply.items():
-            setattr(panel.widget.logic.getParameterNode(), name, value)
+    for values in prepared.for_apply[:times]:
+        prepared.choose(panel, values)
+        _wait(panel, prepared, watch, "all chosen")
         assert ui.applyButton.enabled, ui.statusLabel.text
         watch.time("applyButton: click", lambda: ui.applyButton.click())
         deadline = time.monotonic() + _LIMIT_S
@@ -178,6 +219,7 @@ def _apply(panel: boot.Panel, prepared: panel_scenes.Prepared, watch: Stopwatch)
             watch.time(name, lambda: None)
             time.sleep(0.005)
             assert time.monotonic() < deadline, "Apply took too long"
+        _wait(panel, prepared, watch, "Apply")
 
 
 def measure(argv: Sequence[str] = ()) -> Result:

@@ -12,19 +12,8 @@ import host.boot as boot
 import pytest
 
 ROOM = 5.0
-# Widgets that cannot be operated in the scene of the benchmark.
-IDLE = {
-    "XTLSegment": {"pdSelector", "useAdaptedButton", "earlierPointButton", "undoButton", "redoButton"},
-    "XTLClassify": {"ktransSelector", "operatingPointComboBox"},
-    # The chain is looked at in the background, and a plan greys the rest: the benchmark does not wait for either yet.
-    "XTLTransfer": {
-        *("addToLibraryButton", "backboneComboBox", "conversionComboBox", "exportModelButton", "importFileButton"),
-        *("importFolderButton", "learningRateSpinBox", "openReportButton", "planButton", "refreshLibraryButton"),
-        *("removeModelButton", "runStudyButton", "seedSpinBox", "showCurveButton", "showStudyButton"),
-        *("showStudyChartButton", "sourceBudgetSpinBox", "studyPlanButton", "targetBudgetSpinBox", "useModelButton"),
-        "verifyModelButton",
-    },
-}
+IDLE: dict[str, set[str]] = {"XTLSegment": set(), "XTLClassify": set(), "XTLTransfer": set()}
+"""Connected widgets that cannot be operated in the scene of the benchmark: none."""
 
 
 @pytest.fixture
@@ -37,8 +26,10 @@ def benchmark(monkeypatch):
 
 @pytest.mark.parametrize("module", boot.MODULES)
 def test_no_action_blocks_the_interface(module, benchmark, scene, messages, slot_errors, capsys):
-    timed, idle = benchmark.time_module(module, 1)
+    # XTL Transfer has no large scene, and most of its time is that of the processes that it starts.
+    timed, idle = benchmark.time_module(module, 1, is_quick=module == "XTLTransfer")
     assert slot_errors == []
+    assert messages == []
     assert len(timed) > 10
     table = {one.name: max(one.cpu_s) for one in sorted(timed, key=lambda one: -max(one.cpu_s))}
     with capsys.disabled():
