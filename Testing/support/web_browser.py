@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 PATIENCE_MS = 30_000
-# A call that changes nothing is answered after those before it; pictures are there when the page is not busy any more.
+# A call that changes nothing is answered, after those before it, by whether something is left to be drawn. What was
+# drawn last is sent before a second call is answered.
 _AT_REST = """async () => {
-  const frame = () => new Promise(requestAnimationFrame);
-  await trame.trigger('drag', ['Red', 0, 0]);
-  await frame(); await frame();
-  while (document.querySelector('main').ariaBusy === 'true') await frame();
-  await frame();
+  const frame = () => new Promise(requestAnimationFrame), ask = () => trame.trigger('drag', ['none', 0, 0]);
+  while (await ask()) await frame();
+  await ask(); await frame(); await frame();
   await Promise.all([...document.images].map(one => one.decode()));
 }"""
 

@@ -296,10 +296,13 @@ class Page:
             self._state.status = " ".join(("Done.", *notes))
             self._show_result()
 
-    def _guarded(self, call: Callable[..., None]) -> Callable[..., None]:
-        """A browser's call: errors are said on the page, and what no page of ours would say is let go."""
+    def _guarded(self, call: Callable[..., None]) -> Callable[..., bool]:
+        """A browser's call: errors are said on the page, and what no page of ours would say is let go.
 
-        def guarded(*arguments: Any) -> None:
+        It is answered by whether something is left to be drawn, which the page itself may hear of later.
+        """
+
+        def guarded(*arguments: Any) -> bool:
             numbers = [one for one in arguments if isinstance(one, (int, float))]
             is_ours = all(isinstance(one, (int, float, str)) for one in arguments)
             if is_ours and all(abs(one) <= _LARGEST_NUMBER for one in numbers):  # NaN is not
@@ -310,6 +313,7 @@ class Page:
                 except Exception as error:  # trame would tell nobody but the browser's console
                     self._unexpected = error
                     self._wake.set()
+            return self._state.is_drawing
 
         return guarded
 
