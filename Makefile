@@ -21,9 +21,10 @@ help:
 demo: $(READY)
 	$(BIN)/xtl demo --out build/demo $(VIEW)
 
+# Files in their own order: those of a few long tests come early, so that none of them is alone at the end.
 test: $(TESTED)
 	$(BIN)/ruff check XTLTransfer XTLSegment XTLClassify Testing
-	QT_QPA_PLATFORM=offscreen XTL_HOME=build/test-home OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	QT_QPA_PLATFORM=offscreen XTL_HOME=build/test-home OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(TESTED)
 	$(BIN)/ruff check XTLTransfer XTLSegment XTLClassify Testing
