@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import sys
@@ -16,6 +17,7 @@ MODULES = ("XTLTransfer", "XTLSegment", "XTLClassify")
 folders: dict[str, Path] = {name: PROJECT / name for name in MODULES}
 """Where each module is found: its source, unless a test says otherwise before :func:`start`."""
 
+_SPARE_REFERENCES = 2_000_000  # 16 MB; a second of waiting costs some hundred
 _owners: list[Any] = []  # Python objects that have to live as long as the application
 qt_warnings: list[str] = []
 """What Qt complained about: a .ui file with an unknown property, a connection that cannot be made."""
@@ -26,6 +28,7 @@ def start() -> None:
     if _owners:
         return
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    _save_none()
     for folder in map(str, folders.values()):  # as an extension's modules are found when they run from source
         if folder not in sys.path:
             sys.path.append(folder)
@@ -69,6 +72,15 @@ def start() -> None:
     i18n.translate = lambda context, text: text
     sys.modules["slicer.i18n"] = slicer.i18n = i18n
     _owners.extend((session, settings, application, main_window))
+
+
+def _save_none() -> None:
+    """Give None references to spare: PySide6 lets go of one too many at each call of a method that returns nothing.
+
+    From Python 3.12 on None needs none; before, a process that waited for minutes ended with "deallocating None".
+    """
+    spare = [None] * _SPARE_REFERENCES
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(spare))  # the list is never freed, nor are they
 
 
 def _keep_warning(kind: Any, context: Any, message: str) -> None:
