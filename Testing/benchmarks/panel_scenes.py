@@ -274,7 +274,11 @@ def calibrated(bundle: Path) -> Path:
 
 
 def transfer(folder: Path) -> Prepared:
-    """A chain of all three stages, a library with a model, and a study that is finished; a small chain to train."""
+    """A chain of all three stages, a library with a model, and a study that is finished; a small chain to train.
+
+    A chart, and the folder of a model, stand for those of a training before.
+    """
+    import slicer
     from study_scores import classification as scores_of
     from study_scores import study_of
     from toy_study import write_toy_study
@@ -289,6 +293,7 @@ def transfer(folder: Path) -> Prepared:
     finished = _folder(folder / "finished")
     result = scores_of(study_of(sizes=(20, "all"), seeds=(0, 1), draws=200), {"TL": 2.0, "XTL": 0.8}, patients=30)
     write_study_report(result, finished)
+    chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", "before")
     exports = (str(folder / f"export-{n}.zip") for n in itertools.count())
 
     class Window(FakeWindow):
@@ -311,20 +316,30 @@ def transfer(folder: Path) -> Prepared:
         panel_ = panel.widget._panel
         return panel_.is_waiting or panel_._plan.is_running or panel_.study.is_running or panel_.library.is_running
 
-    own = {"useChainSettings": False, "sourceBudget": 1, "targetBudget": 1, "learningRate": 0.001}
+    def restore(panel: boot.Panel) -> None:
+        panel.widget.ui.resultLineEdit.text = str(model)
+
+    own = {
+        "trainingCurve": chart,
+        "useChainSettings": False,
+        "sourceBudget": 1,
+        "targetBudget": 1,
+        "learningRate": 0.001,
+    }
     trainings = [{"chain": small, "outputFolder": folder / f"trained {n}", "useChainSettings": True} for n in range(2)]
     return Prepared(
         {"chain": chain, "outputFolder": folder / "run", "study": study, "studyFolder": finished} | own,
         ("", "/nowhere", str(chain)),
         folder / "home",
         opened=lambda panel: with_window(panel, Window(str(model))),
+        restore=restore,
         is_busy=is_busy,
         states=({"studyFolder": folder / "study run"},),
         cancel=cancel,
         extra={"a model comes in, which is cancelled": start_and_cancel},
         operated=frozenset({"libraryCancelButton"}),
         for_apply=tuple(trainings),
-        kept=frozenset({"trainingLog", "trainingCurve", "studyTable", "studyChart"}),
+        kept=frozenset({"studyTable", "studyChart"}),
     )
 
 

@@ -117,9 +117,8 @@ def time_module(module: str, rounds: int, is_quick: bool = False) -> tuple[list[
             for _ in range(rounds):
                 silent -= _operate(panel, prepared, watch)
             _events(panel, watch)
-            _apply(panel, prepared, watch, 1 if is_quick else None)
-            if silent:  # what only a result makes possible
-                silent -= _operate(panel, prepared, watch, silent)
+            if not is_quick:
+                _apply(panel, prepared, watch)
         panel_scenes.clear()
     return watch.results(), silent
 
@@ -138,26 +137,23 @@ def _connected(panel: boot.Panel) -> set[str]:
     return {name for address, name in named.items() if address in addresses and name}
 
 
-def _operate(
-    panel: boot.Panel, prepared: panel_scenes.Prepared, watch: Stopwatch, only: set[str] | None = None
-) -> set[str]:
+def _operate(panel: boot.Panel, prepared: panel_scenes.Prepared, watch: Stopwatch) -> set[str]:
     """Every widget there and back, then what happens elsewhere; the names of the widgets that were operated."""
     operated: set[str] = set()
     for state in ({}, {}, *prepared.states):  # what one makes possible, the next does
         prepared.choose(panel, state)
         _wait(panel, prepared, watch, "all chosen")
         for action in actions_of(panel, prepared.paths, (APPLY, *operated)):
-            name = action.widget.objectName()
-            if not action.widget.isEnabled() or (only is not None and name not in only):
-                continue  # another action may have changed what can be done
-            operated.add(name)
+            if not action.widget.isEnabled():  # another action may have changed what can be done
+                continue
+            operated.add(action.widget.objectName())
             for share in SHARES[: 1 if _is_push_button(action) else None]:
                 watch.time(action.name, lambda action=action, share=share: action.run(share))
                 _wait(panel, prepared, watch, action.name, action)
             prepared.choose(panel, state)
             _wait(panel, prepared, watch, "all chosen")
     prepared.choose(panel)
-    for name, run in prepared.extra.items() if only is None else ():
+    for name, run in prepared.extra.items():
         watch.time(name, lambda run=run: run(panel))
         _wait(panel, prepared, watch, name)
     for timer in timers_of(panel):
@@ -202,13 +198,10 @@ def _events(panel: boot.Panel, watch: Stopwatch) -> None:
     watch.time("a scene was opened", lambda: panel.widget.onSceneEndImport(scene, None))
 
 
-def _apply(panel: boot.Panel, prepared: panel_scenes.Prepared, watch: Stopwatch, times: int | None) -> None:
-    """Apply as often as the scene says, or ``times``.
-
-    Each look at the worker is one action, and the last one brings the result into the scene.
-    """
+def _apply(panel: boot.Panel, prepared: panel_scenes.Prepared, watch: Stopwatch) -> None:
+    """Apply as often as the scene says; each look at the worker is one action, and the last one brings the result."""
     ui = panel.widget.ui
-    for values in prepared.for_apply[:times]:
+    for values in prepared.for_apply:
         prepared.choose(panel, values)
         _wait(panel, prepared, watch, "all chosen")
         assert ui.applyButton.enabled, ui.statusLabel.text
@@ -247,7 +240,7 @@ def measure(argv: Sequence[str] = ()) -> Result:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="small scenes, one round, no Apply")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--module", nargs="+", choices=boot.MODULES)
     parser.add_argument("--shown", type=int, default=5, help="slowest actions of a panel that get a row (default: 5)")
