@@ -53,7 +53,7 @@ def test_module_logics_go_by_the_names_that_slicer_gives_them():
 
 def test_without_slicer_core_the_error_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "slicer", None)
-    with pytest.raises(MissingPackageError, match=r'pip install "xtl-transfer\[scene\]"'):
+    with pytest.raises(MissingPackageError, match=r'pip install "\.\[scene\]"'):
         ensure_scene()
     with pytest.raises(MissingPackageError), new_scene():
         pass

@@ -83,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     train = _add(commands, "train", _train, "run a chain; its last stage leaves a bundle")
     train.add_argument("chain", type=Path, metavar="CHAIN.yaml")
     train.add_argument("--out", type=Path, help="the run's folder; needed unless --dry-run")
-    train.add_argument("--resume", action="store_true")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out where it was interrupted")
     train.add_argument(
         "--dry-run",
         action="store_true",

@@ -128,7 +128,8 @@ def _one_case(
     progress.report("Done", 1.0)
     for note in dict.fromkeys((*result.notes, *(said for rated in result.findings for said in rated.warnings))):
         say(note)
-    return f"{arguments.out}: {len(result.findings)} findings rated. {_CLOSING}", []
+    rated = "1 finding" if len(result.findings) == 1 else f"{len(result.findings)} findings"
+    return f"{arguments.out}: {rated} rated. {_CLOSING}", []
 
 
 def _cases(

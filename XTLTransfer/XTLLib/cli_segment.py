@@ -131,7 +131,8 @@ def _one_case(
     write_result_folder(result, arguments.out, chain=chain, keep_identity=arguments.keep_identity)
     progress.report("Done", 1.0)
     total = sum(lesion.volume_mm3 for lesion in result.lesions)
-    lines = [f"{arguments.out}: {len(result.lesions)} lesions, {total:.0f} mm3. {_CLOSING}"]
+    found = "1 lesion" if len(result.lesions) == 1 else f"{len(result.lesions)} lesions"
+    lines = [f"{arguments.out}: {found}, {total:.0f} mm3. {_CLOSING}"]
     return "\n".join([*lines, *(f"note: {note}." for note in result.notes)]), []
 
 

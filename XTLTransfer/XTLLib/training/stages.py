@@ -120,7 +120,7 @@ def prepare_stage(
     data = _data_of(chain, stage, datalist, seed, progress)
     notes += data.notes
     if datalist.validation and not data.task.can_validate:
-        notes.append("too few validation entries (of a class) to choose a checkpoint by: the last weights were kept")
+        notes.append("too few validation entries (of a class) to choose a checkpoint by: the last weights are kept")
     network, conversion = make_network(data.spec, backbone, seed)
     if not stage.is_volumetric:
         conversion = replace(conversion, rule="none", depth_kernels=(), depth_strides=())
@@ -153,7 +153,7 @@ def hold_out(datalist: Datalist, share: float, seed: int) -> tuple[Datalist, str
     count = len({entry.patient for entry in datalist.training})
     if round(count * share) < 1:
         reason = "validation is 0" if share == 0 else f"{count} training patients are too few to hold one out"
-        return datalist, f"no validation ({reason}): the last weights of the whole budget were kept"
+        return datalist, f"no validation ({reason}): the last weights of the whole budget are kept"
     return datalist.hold_out(share, derive(seed, "validation")), None
 
 
