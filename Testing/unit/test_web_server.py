@@ -244,3 +244,13 @@ def test_a_result_that_cannot_be_read_is_said_and_the_one_before_stays(tmp_path,
     assert (talk.state.chosen, talk.viewed.chosen, len(talk.state.rows)) == (0, 0, 1)
     talk.rest()
     talk.close()
+
+
+def test_a_browser_that_is_closed_while_a_picture_is_sent_is_no_error(caplog):
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(web_server._report)
+    loop.call_exception_handler({"message": "one", "exception": ConnectionResetError("closing transport")})
+    assert not caplog.records
+    loop.call_exception_handler({"message": "two", "exception": RuntimeError("out of order")})
+    assert "two" in caplog.text
+    loop.close()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, MissingPackageError
 from .offscreen_views import draw_off_screen
@@ -82,9 +83,11 @@ async def _serve(
 
     server.controller.on_server_bind.add(lambda wslink: wslink.app.middlewares.append(Guard(token).middleware()))
     server.controller.on_server_ready.add(ready)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_report)
     with suppress(NotImplementedError):  # Windows
         for one in _ENDS:
-            asyncio.get_running_loop().add_signal_handler(one, asyncio.current_task().cancel)
+            loop.add_signal_handler(one, asyncio.current_task().cancel)
     with _quiet_start():
         running = server.start(
             port=port, host=host, exec_mode="coroutine", open_browser=False, show_connection_info=False,
@@ -103,6 +106,12 @@ async def _serve(
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a task of the network layer has met: that a browser is closed while a picture is sent is no error."""
+    if not isinstance(context.get("exception"), ConnectionError):
+        loop.default_exception_handler(context)
 
 
 def _require_packages() -> None:
