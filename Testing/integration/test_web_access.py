@@ -97,15 +97,6 @@ def test_a_browser_with_the_token_sees_the_scene_and_one_without_sees_nothing(gu
         assert TOKEN not in opened.url
 
 
-@NEEDS_BROWSER
-def test_browsers_may_go_away_while_pictures_are_drawn(address, browser):
-    for _ in range(3):
-        with page_in(browser, address) as opened:
-            opened.evaluate("() => { for (let n = 0; n < 30; n++) trame.trigger('turn', [3, 1]) }")
-    with page_in(browser, address) as opened:
-        assert opened.locator("tbody tr").count() > 1
-
-
 # --- how it ends ----------------------------------------------------------------------------------------
 
 
