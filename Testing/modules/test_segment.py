@@ -666,7 +666,7 @@ def test_an_adaptation_that_is_refused_fails_or_is_cancelled(panel, adaptations,
         before = len(adaptations)
         ui.adaptButton.click()
         if is_started:
-            wait(lambda: len(adaptations) > before)
+            wait(lambda before=before: len(adaptations) > before)
         ui.adaptButton.click()
         wait(lambda: ui.adaptButton.text == "Adapt to this scanner")
         assert len(adaptations) == before + is_started
