@@ -349,7 +349,7 @@ def test_zones_are_guessed_from_a_mask(panel, scene, case, kind):
     ui.zonesSelector.setCurrentNode(node)
     ui.guessZonesButton.click()
     assert [points.GetNthControlPointDescription(n) for n in range(3)] == ["TZ", "PZ", "AS"]
-    assert "finding 1: TZ" in ui.statusLabel.text
+    assert "Finding 1: TZ" in ui.statusLabel.text
 
 
 def test_plots_of_the_truth(rated, scene, tmp_path, expected):

@@ -17,6 +17,12 @@ _LIBRARY = Path(__file__).resolve().parent
 _VALUE = "…"  # stands for what an error says of a file, a node or a number
 _MODULES = ("XTLTransfer.py", "XTLSegment.py", "XTLClassify.py")
 _FRAMES = 12
+# With what our own messages begin. Whatever else one begins with is a name, and is left as its owner wrote it.
+_FIRST_WORDS = """
+a an and at between both channel could fewer finding for from in installed it its late mammograms network networks no
+none not nothing one only packages painted paired patches radiomics scores several some stage studies that the there
+these this threshold to too trainings transferability two unknown version weights what whole with without
+"""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Kind -> why it may be, and what to do where the error itself does not say.
@@ -129,7 +135,7 @@ def _what_of(error: BaseException, kind: str) -> str:
 def sentence(text: str) -> str:
     """With a capital letter, unless a path or a name begins it, and without a full stop."""
     text = text.strip().rstrip(".")
-    return text[:1].upper() + text[1:] if text[:1].islower() and "/" not in text.split(" ")[0] else text
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].rstrip(",:") in _FIRST_WORDS.split() else text
 
 
 def anonymous_lines(error: BaseException) -> tuple[str, ...]:

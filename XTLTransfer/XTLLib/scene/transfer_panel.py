@@ -24,7 +24,7 @@ from .previewer import ChainChoice, Previewer
 from .study_section import StudySection
 from .when_known import WhenKnown
 from .window import Window
-from .words import shortened
+from .words import in_sentences, shortened
 
 BACKBONES = ("mobilenet_v2", "squeezenet1_0", "resnet18", "resnet50", "densenet121", "vgg16_bn")
 CONVERSIONS = ("inflate", "centre-slice", "acs", "soft-acs", "mean-acs", "slice-stack", "slice-encoder")
@@ -245,7 +245,7 @@ class TransferPanel:
         if self._previewer.is_waiting:
             return self._tr("Looking at the chain ...")
         if problem := self._answer.get("problem"):
-            return problem[:1].upper() + problem[1:]
+            return in_sentences(problem)
         if not self._previewer.choice.out:
             return self._tr("Choose an output folder.")
         if not Path(self._previewer.choice.out).is_absolute():  # it would lie wherever Slicer was started
