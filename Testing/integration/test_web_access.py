@@ -8,7 +8,7 @@ import urllib.request
 from urllib.parse import urlsplit
 
 import pytest
-from web_browser import is_said, page_in
+from web_browser import PATIENCE_MS, at_rest, is_said, page_in
 from web_scenes import NEEDS_BROWSER, NEEDS_TRAME, page_of, save_images
 from XTLLib.scene.self_test import small_brain
 
@@ -95,6 +95,34 @@ def test_a_browser_with_the_token_sees_the_scene_and_one_without_sees_nothing(gu
     opened.close()
     with page_in(browser, f"{guarded}?token={TOKEN}") as opened:
         assert TOKEN not in opened.url
+
+
+@NEEDS_BROWSER
+def test_browsers_may_go_away_while_pictures_are_drawn(work, browser):
+    """page_of sees that nothing is said of it."""
+    with page_of(work[0]) as address:
+        for _ in range(3):
+            with page_in(browser, address) as opened:
+                opened.evaluate("() => { for (let n = 0; n < 30; n++) trame.trigger('turn', [3, 1]) }")
+        with page_in(browser, address) as opened:
+            assert opened.locator("tbody tr").count() > 1
+
+
+@NEEDS_BROWSER
+def test_the_page_is_not_replaced_by_the_words_that_announce_it(address, browser):
+    """trame's own first page puts "Loading..." in the place of what is there when these words arrive late."""
+    opened = browser.new_page()
+    opened.set_default_timeout(PATIENCE_MS)
+    late = []
+    opened.route("**/loading.tpl", lambda route: late.append(route))
+    opened.goto(address, wait_until="commit")
+    opened.wait_for_selector("[data-view=Surfaces] img")
+    for route in late:
+        route.continue_()
+    at_rest(opened)
+    assert opened.locator("[data-view=Surfaces] img").count() == 1
+    assert opened.title().startswith("XTL: ")
+    opened.close()
 
 
 # --- how it ends ----------------------------------------------------------------------------------------

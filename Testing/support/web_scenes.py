@@ -97,11 +97,12 @@ def page_of(
             started = children_of(process.pid)
             if process.poll() is None and not code:
                 process.send_signal(end)
-            ended_with = process.wait(20)
+            ended_with = process.wait(60)
             reader.join(5)
             process.stdout.close()
             said += "".join(lines.queue)
         assert ended_with == code, f"exit code {ended_with}: {said}"
+        assert "Traceback" not in said or code, said
         wait_until(lambda: not any(map(is_alive, started)))
         folders = [Path(temporary), Path("/dev/shm")]
         assert not [one for folder in folders for one in folder.glob(f"xtl-*-{process.pid}-*")]
@@ -125,7 +126,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for something that another process does."""
     end = time.monotonic() + seconds
     while not condition():

@@ -14,9 +14,9 @@ from ..errors import InputError
 _COOKIE = "xtl-page"
 _SHORTEST_TOKEN = 16
 _HEADERS = {
-    # The template is compiled in the browser, which Vue does by Function().
+    # The template is compiled in the browser, which Vue does by Function(); scripts within a page are not run.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-    "script-src 'self' 'unsafe-inline' 'unsafe-eval'; connect-src 'self' ws: wss:; frame-ancestors 'none'; "
+    "script-src 'self' 'unsafe-eval'; connect-src 'self' ws: wss:; frame-ancestors 'none'; "
     "base-uri 'self'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -87,6 +87,8 @@ class Guard:
             except web.HTTPException as error:
                 error.headers.update(_HEADERS)
                 raise
+            except ConnectionError:  # the browser is gone, which is no error
+                return web.Response()
             if not answer.prepared:
                 answer.headers.update(_HEADERS)
             return answer

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -81,10 +83,15 @@ async def _serve(
         if open_browser:
             webbrowser.open(address)
 
-    server.controller.on_server_bind.add(lambda wslink: wslink.app.middlewares.append(Guard(token).middleware()))
+    def bind(wslink: Any) -> None:
+        wslink.app.middlewares.append(Guard(token).middleware())
+        wslink.app.router.add_get("/index.html", _index)  # before trame's own
+
+    server.controller.on_server_bind.add(bind)
     server.controller.on_server_ready.add(ready)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_report)
+    logging.getLogger("wslink").setLevel(logging.CRITICAL)  # a browser's leaving is no error; ours are raised
     with suppress(NotImplementedError):  # Windows
         for one in _ENDS:
             loop.add_signal_handler(one, asyncio.current_task().cancel)
@@ -106,6 +113,22 @@ async def _serve(
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def _index(_: Any) -> Any:
+    """trame's first page, without its script.
+
+    That script puts "Loading..." in the page's place when the file with these words has come, which may be after the
+    page itself.
+    """
+    from aiohttp import web
+    from trame_client.module import vue3
+
+    page = (Path(vue3.www) / "index.html").read_text(encoding="utf-8")
+    page = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    page = re.sub(r"(?<=width=device-width),[^\"]*", "", page)  # which forbids to enlarge the page by two fingers
+    page = re.sub(r"(?<=<title>).*?(?=</title>)", "XTL", page)
+    return web.Response(text=page, content_type="text/html")
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
