@@ -47,7 +47,7 @@ def test_the_text_says_what_there_is(scene, library):
     assert "  cpu (2 threads): right, 0.01 s" in lines
     assert "Models in the library: 1, 1 cannot be used" in lines
     assert "XTL's folder (set by XTL_HOME): can be written to" in lines
-    assert len(lines) < 45
+    assert len(lines) < 60  # with a last error, too
 
 
 @pytest.mark.parametrize(

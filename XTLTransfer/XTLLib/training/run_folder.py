@@ -45,7 +45,8 @@ class RunFolder:
             raise InputError(f"the output folder {path} is a file", "Name a folder")
         begun = path / "chain.json"
         if resume and path.is_dir():
-            remove_drafts(path)  # of a run that was killed
+            for folder in (path, *path.glob("stages/*/")):
+                remove_drafts(folder)  # of a run that was killed
         if path.is_dir() and any(path.iterdir()):
             if not begun.is_file():
                 raise InputError(f"the output folder {path} holds files, but no chain", "Name a new or an empty folder")
