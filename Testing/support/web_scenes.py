@@ -102,7 +102,7 @@ def page_of(
             process.stdout.close()
             said += "".join(lines.queue)
         assert ended_with == code, f"exit code {ended_with}: {said}"
-        assert "Traceback" not in said or code, said
+        assert code or not ("Traceback" in said or "ERR|" in said), said
         wait_until(lambda: not any(map(is_alive, started)))
         folders = [Path(temporary), Path("/dev/shm")]
         assert not [one for folder in folders for one in folder.glob(f"xtl-*-{process.pid}-*")]

@@ -142,10 +142,11 @@ def describe_shown(node: Any, bundle_name: str, threshold: float, minimum_volume
 def mask_image(voxels: np.ndarray, grid: Grid) -> Any:
     """Voxels (flat indices) as vtkOrientedImageData (uint8), cut to their bounding box: small and quick.
 
-    Without voxels it is one empty voxel: an image without voxels would lose the geometry when saved.
+    Without voxels it is a few empty ones: an image without voxels would lose the geometry when saved, and VTK's
+    surfaces, which are asked for in 3D views, take no single one.
     """
     if voxels.size == 0:
-        return oriented_image(np.zeros((1, 1, 1), np.uint8), grid)
+        return oriented_image(np.zeros((2, 2, 2), np.uint8), grid)
     kji = np.unravel_index(voxels, grid.shape)
     start = [int(index.min()) for index in kji]
     shape = [int(index.max()) - first + 1 for index, first in zip(kji, start)]
