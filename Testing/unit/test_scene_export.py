@@ -114,7 +114,7 @@ def test_a_scene_is_the_same_after_saving_and_opening(tmp_path, name):
         assert segment.GetName() == "MS lesion"
         assert np.linalg.norm(centroid_of_segment(segmentation, SEGMENT_ID) - LESION) < half_voxel_mm(on)
         table = named("FLAIR MS lesion table")
-        assert table.GetColumnUnitLabel("volume") == "mm3"
+        assert table.GetColumnUnitLabel("volume") == "mm³"
         assert slicer.util.arrayFromTableColumn(table, "id").tolist() == [1]
         volume = slicer.util.arrayFromTableColumn(table, "volume")
         np.testing.assert_allclose(volume, result.lesions[0].volume_mm3, rtol=1e-5)

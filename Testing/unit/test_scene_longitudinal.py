@@ -49,7 +49,7 @@ def test_a_segment_for_each_status_and_a_row_for_each_lesion(result, scene):
         assert np.array_equal(array, result.status.array == 1 + STATUSES.index(status))
     assert nodes.table.GetNumberOfRows() == 4
     assert slicer.util.arrayFromTableColumn(nodes.table, "volume_2").tolist() == [54.0, 250.0, 128.0, 0.0]
-    assert nodes.table.GetColumnUnitLabel("volume_2") == "mm3" and nodes.transforms == (None,)
+    assert nodes.table.GetColumnUnitLabel("volume_2") == "mm³" and nodes.transforms == (None,)
     assert np.array_equal(slicer.util.arrayFromVolume(nodes.status), result.status.array)
 
 

@@ -148,7 +148,7 @@ def test_the_table_has_typed_columns_with_units(scene):
         ("R", vtk.VTK_DOUBLE, "mm", [lesion.position_ras[0] for lesion in result.lesions]),
         ("A", vtk.VTK_DOUBLE, "mm", [lesion.position_ras[1] for lesion in result.lesions]),
         ("S", vtk.VTK_DOUBLE, "mm", [lesion.position_ras[2] for lesion in result.lesions]),
-        ("volume", vtk.VTK_DOUBLE, "mm3", [lesion.volume_mm3 for lesion in result.lesions]),
+        ("volume", vtk.VTK_DOUBLE, "mm³", [lesion.volume_mm3 for lesion in result.lesions]),
         ("longest_diameter", vtk.VTK_DOUBLE, "mm", [lesion.longest_diameter_mm for lesion in result.lesions]),
         ("mean_probability", vtk.VTK_DOUBLE, "", [lesion.mean_probability for lesion in result.lesions]),
         ("maximum_probability", vtk.VTK_DOUBLE, "", [lesion.maximum_probability for lesion in result.lesions]),

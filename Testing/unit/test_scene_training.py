@@ -35,6 +35,15 @@ def test_columns_are_typed_and_numbers_are_drawn(scene):
         assert (series.GetXColumnName(), series.GetYColumnName()) == ("epoch", name)
         assert series.GetTableNode() is nodes.table
     assert nodes.chart.GetNumberOfPlotSeriesNodes() == 2 and nodes.chart.GetTitle() == "XTL"
+    assert (
+        nodes.series["validation_dice"].GetName() == nodes.table.GetColumnTitle("validation_dice") == "Validation dice"
+    )
+
+
+def test_the_loss_of_a_stage_is_told_in_words(scene):
+    nodes = training_table([{"step": 1, "loss 01-intermediate": 0.9}], scene, x="step")
+    assert nodes.series["loss 01-intermediate"].GetName() == "Loss, stage 1: intermediate"
+    assert nodes.chart.GetXAxisTitle() == "Step"
 
 
 def test_a_running_training_fills_the_same_nodes(scene):

@@ -83,4 +83,5 @@ def figures_of(out: Path) -> str:
         value = value.get("value") if isinstance(value, dict) else value
         if isinstance(value, float) and name != "seconds":
             parts.append(f"{name} {value:.3g}")
-    return ", ".join(parts)
+    text = ", ".join(parts)
+    return text[:1].upper() + text[1:]

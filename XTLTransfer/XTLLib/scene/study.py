@@ -18,7 +18,7 @@ from ..study.scores import read_scores
 from .change import one_change
 from .hierarchy import place_under
 from .study_parts import StudyParts
-from .table import Column, fill_table
+from .table import Column, figure_column, fill_table
 
 _POINTS_ABREAST = 0.3  # of the distance between two arms
 
@@ -72,7 +72,8 @@ def add_study(folder: str | os.PathLike, scene: Any) -> StudyNodes:
     """Put a study's results into the scene, under a folder of its own.
 
     Where that was done before, the same nodes get the present numbers; names, colours and places that the user gave
-    them stay, and what the study no longer has goes.
+    them stay, and what the study no longer has goes. The figures of results and differences have four digits, to be
+    read; those of scores and charts, and of ``results.json``, have all.
 
     Parameters
     ----------
@@ -130,9 +131,11 @@ def _results(found: Mapping[str, Any]) -> list[Column]:
     return [
         _texts("arm", "Arm", [arm["name"] for arm in arms]),
         _texts("training_cases", "Training cases", [_size(arm["size"]) for arm in arms]),
-        _numbers("value", measure["title"], [arm["value"] for arm in arms], measure["unit"], measure["definition"]),
-        _numbers("low", "Low", [arm["low"] for arm in arms], measure["unit"], "Lower end of the interval"),
-        _numbers("high", "High", [arm["high"] for arm in arms], measure["unit"], "Upper end of the interval"),
+        figure_column(
+            "value", measure["title"], [arm["value"] for arm in arms], measure["unit"], measure["definition"]
+        ),
+        figure_column("low", "Low", [arm["low"] for arm in arms], measure["unit"], "Lower end of the interval"),
+        figure_column("high", "High", [arm["high"] for arm in arms], measure["unit"], "Upper end of the interval"),
         _whole("cases", "Cases", [len(arm["case_values"]) for arm in arms]),
         _whole("patients", "Patients", [arm["patients"] for arm in arms]),
         _whole("left_out", "Left out", [len(arm["left_out"]) for arm in arms], "Cases without all planned runs"),
@@ -145,11 +148,13 @@ def _differences(found: Mapping[str, Any]) -> list[Column]:
         return []
     return [
         _texts("comparison", "Comparison", [f"{pair['a']} - {pair['b']}" for pair in pairs]),
-        _numbers("difference", "Difference", [pair["difference"] for pair in pairs], unit, "First minus second"),
-        _numbers("low", "Low", [pair["low"] for pair in pairs], unit, "Lower end of the interval"),
-        _numbers("high", "High", [pair["high"] for pair in pairs], unit, "Upper end of the interval"),
-        _numbers("p", "p", [pair["p_value"] for pair in pairs], "", "Two-sided, unadjusted"),
-        _numbers("p_holm", "p, Holm", [pair["adjusted_p"] for pair in pairs], "", "Over all comparisons of the study"),
+        figure_column("difference", "Difference", [pair["difference"] for pair in pairs], unit, "First minus second"),
+        figure_column("low", "Low", [pair["low"] for pair in pairs], unit, "Lower end of the interval"),
+        figure_column("high", "High", [pair["high"] for pair in pairs], unit, "Upper end of the interval"),
+        figure_column("p", "p", [pair["p_value"] for pair in pairs], "", "Two-sided, unadjusted"),
+        figure_column(
+            "p_holm", "p, Holm", [pair["adjusted_p"] for pair in pairs], "", "Over all comparisons of the study"
+        ),
         _whole("units", "Units", [pair["units"] for pair in pairs]),
         _texts(
             "conclusion", "Conclusion", [pair["verdict"] for pair in pairs], "First against second, by the interval"

@@ -23,7 +23,7 @@ class Column:
     name : the column's name, which code asks for.
     title : what the table's header shows, followed by the unit.
     values : (rows,) whole numbers, floats or strings; the column takes their type.
-    unit : "mm", "mm3"; "" for a pure number.
+    unit : "mm", "mm3" (shown as mm³); "" for a pure number.
     description : one sentence for the tool tip.
     """
 
@@ -57,10 +57,18 @@ def fill_table(node: Any, columns: Sequence[Column]) -> None:
     for column in columns:
         node.AddColumn(_vtk_values(column))
         node.SetColumnTitle(column.name, column.title)
-        node.SetColumnUnitLabel(column.name, column.unit)
+        node.SetColumnUnitLabel(column.name, column.unit.replace("mm3", "mm³"))
         node.SetColumnDescription(column.name, column.description)
     node.EndModify(modifying)
     node.Modified()
+
+
+def figure_column(name: str, title: str, values: Sequence[float | None], unit: str = "", tip: str = "") -> Column:
+    """Figures to be read, of four digits; where one is missing they are texts with "–" for it, not "nan"."""
+    texts = ["–" if value is None or np.isnan(value) else f"{value:.4g}" for value in values]
+    if "–" in texts:
+        return Column(name, title, np.array(texts), unit, f"{tip}; – where there is none".removeprefix("; "))
+    return Column(name, title, np.array([float(text) for text in texts]), unit, tip)
 
 
 def _typed(name: str, values: list[Any]) -> np.ndarray:

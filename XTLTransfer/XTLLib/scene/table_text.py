@@ -34,7 +34,7 @@ def text_of_table(node: Any) -> TableText:
             continue
         unit = node.GetColumnUnitLabel(name)
         title = node.GetColumnTitle(name) or name
-        headers.append(f"{title} [{unit.replace('mm3', 'mm³')}]" if unit else title)
+        headers.append(f"{title} [{unit}]" if unit else title)
         columns.append(cells)
     identifiers = [int(table.GetValueByName(row, "id").ToInt()) for row in range(count)]
     return TableText(tuple(headers), tuple((one, cells) for one, cells in zip(identifiers, zip(*columns))))

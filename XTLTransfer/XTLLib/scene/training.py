@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -70,7 +71,7 @@ def training_table(
         _remove_series_beyond(drawn, chart_node, scene)
         series = {key: _series(chart_node, table_node, x, key, scene) for key in drawn}
         chart_node.SetTitle(name)
-        chart_node.SetXAxisTitle(x)
+        chart_node.SetXAxisTitle(_title(x))
     return TrainingNodes(table_node, chart_node, series)
 
 
@@ -99,12 +100,20 @@ def show_logs(
     return nodes, changed
 
 
+def _title(name: str) -> str:
+    """A column's name in words: "Loss, stage 1: target" of ``loss 01-target``."""
+    of_stage = re.fullmatch(r"loss 0*(\d+)-(.+)", name)
+    words = "loss, stage {}: {}".format(*of_stage.groups()) if of_stage else name.replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
 def _column(name: str, values: list[Any]) -> Column:
+    title = _title(name)
     if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-        return Column(name, name, np.array(values, dtype=np.int32))
+        return Column(name, title, np.array(values, dtype=np.int32))
     if all(value is None or isinstance(value, Real) for value in values):
-        return Column(name, name, np.array([np.nan if value is None else value for value in values], dtype=np.float64))
-    return Column(name, name, np.array(["" if value is None else str(value) for value in values]))
+        return Column(name, title, np.array([np.nan if value is None else value for value in values], dtype=np.float64))
+    return Column(name, title, np.array(["" if value is None else str(value) for value in values]))
 
 
 def _series_of(chart: Any) -> list[Any]:
@@ -123,7 +132,7 @@ def _series(chart: Any, table: Any, x: str, y: str, scene: Any) -> Any:
     """The chart's series of a column, made when it is not there yet."""
     series = next((series for series in _series_of(chart) if series.GetYColumnName() == y), None)
     if series is None:
-        series = scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", y)
+        series = scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", _title(y))
         series.SetPlotType(series.PlotTypeScatter)
         series.SetMarkerStyle(series.MarkerStyleNone)
         series.SetUniqueColor()
