@@ -137,7 +137,7 @@ class Study:
 
     def report(self, finished: int) -> None:
         arm = {"arm": "few", "planned": 2, "finished": finished, "failed": 0, "mean": None}
-        self.latest = {"board": {"arms": [arm], "metric": "Dice"}}
+        self.latest = {"board": {"arms": [arm], "metric": "dice"}}
 
     def poll(self) -> list[ProgressEvent]:
         return [ProgressEvent("Study", 0.5, 1.0, None)]

@@ -69,7 +69,7 @@ def verify_bundle(path: Path, progress: Progress | None = None) -> Verification:
     else:
         found, remarks, stages = _check_chain(bundle)
         problems, notes = problems + found, notes + remarks
-    notes += [f"names code that XTL did not write and never runs: {words}" for words in code_in(path)]
+    notes += [f"it names code that XTL did not write and never runs: {words}" for words in code_in(path)]
     progress.report(f"{title}: done", 1.0)
     return Verification(path, changed or (), tuple(problems), tuple(notes), len(bundle_files(path)), stages)
 

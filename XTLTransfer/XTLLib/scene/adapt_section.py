@@ -16,6 +16,7 @@ from ..errors import Cancelled
 from ..progress import ProgressEvent
 from .button_run import ButtonRun, ProcessLike
 from .nodes import case_from_nodes
+from .words import plain
 
 MakeProcess = Callable[[Path, Mapping[str, Path], Path, Path], ProcessLike]
 """(bundle, channel -> image file, mask file, folder of the new bundle) -> an adaptation that has not started."""
@@ -66,7 +67,7 @@ class AdaptSection:
         if self._run.is_running:
             return
         self._ui.adaptButton.enabled = not missing
-        self._ui.adaptButton.toolTip = missing or self._tr(
+        self._ui.adaptButton.toolTip = plain(missing) or self._tr(
             "Train the model further on this case as you corrected it, in the background. The model itself stays; "
             "a new one is offered when it is better on a part of the case that it did not see."
         )

@@ -17,6 +17,7 @@ from .choices import BundleReader, describe_bundle
 from .packages import ensure_packages
 from .panel import PanelRun, Timer
 from .table_view import fit_columns
+from .words import plain
 
 _SECTIONS = tuple(f"{name}CollapsibleButton" for name in ("inputs", "settings", "advanced", "outputs"))
 
@@ -151,7 +152,7 @@ class ApplyPanel:
             fit_columns(ui.tableView)
         ui.resultsCollapsibleButton.visible = table is not None
         ui.applyButton.enabled = not missing
-        ui.applyButton.toolTip = missing or self._words.action
+        ui.applyButton.toolTip = plain(missing) or self._words.action
         ui.statusLabel.text = self._message or missing
 
     def _warm(self, bundle: Any) -> None:

@@ -21,7 +21,8 @@ def show_failure(title: str, error: BaseException, details: Sequence[str] = ()) 
 
     Parameters
     ----------
-    title : what did not come about, a sentence. details : more lines to be folded away, of a worker for example.
+    title : what did not come about, a sentence of our own: Qt looks for mark-up in the first line only.
+    details : more lines to be folded away, of a worker for example.
     """
     import slicer
     from slicer.i18n import tr as _

@@ -15,6 +15,7 @@ from .button_run import ButtonRun
 from .packages import ensure_packages
 from .panel import Timer
 from .window import Window
+from .words import in_sentences
 
 _TITLE = "XTL Transfer"
 MODULES = {"segmentation": "XTLSegment", "classification": "XTLClassify"}
@@ -195,12 +196,12 @@ class LibrarySection:
                 "is given this model may. Do you trust where it comes from, and import it?"
             ),
             "replace": self._tr(
-                "The library has a model {about} already. Replace it by the one in {source}? "
+                "The library already has a model named {about}. Replace it by the one in {source}? "
                 "The model that is there now is deleted; this cannot be undone."
             ),
         }
         question = questions[found["needs"]].format(source=source, about=found["about"])
-        if self._window.confirm(question.replace("<", "‹")):  # a message box would take it for mark-up
+        if self._window.confirm(question):
             self._import(source, (*consents, found["needs"]))
         else:
             self._message = self._tr("Nothing was imported; the library is as it was.")
@@ -210,8 +211,8 @@ class LibrarySection:
         if "needs" in found:
             self._after = lambda: self._ask_and_import(found, source, consents)
             return
-        notes = "".join(f" {note}." for note in found["notes"])
-        self._refresh_saying(self._tr("Imported as {name}.").format(name=found["name"]) + notes)
+        said = self._tr("Imported as {name}").format(name=found["name"])
+        self._refresh_saying(in_sentences(said, *found["notes"]))
 
     def _take_export(self, found: Mapping[str, Any]) -> None:
         self._message = self._tr("Written: {path}").format(path=found["path"])

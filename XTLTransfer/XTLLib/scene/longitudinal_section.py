@@ -18,7 +18,7 @@ from .session import import_slicer
 from .table_view import fit_columns
 from .time_points import TimePointNodes, image_of, store_time_points, stored_time_points
 from .views import centre_slice_views
-from .words import in_sentences
+from .words import in_sentences, plain
 
 _OUTPUT_ROLE = "XTL.OverTime."  # + one of HISTORY_OUTPUTS
 
@@ -92,7 +92,9 @@ class LongitudinalSection:
         if len(points) < 2:
             missing = self._tr("Add two or more time points, in order of time: the lesions and the FLAIR of each.")
         ui.compareButton.enabled = not missing
-        ui.compareButton.toolTip = missing or self._tr("Find new, enlarging, stable, shrinking and resolved lesions")
+        ui.compareButton.toolTip = plain(missing) or self._tr(
+            "Find new, enlarging, stable, shrinking and resolved lesions"
+        )
         table = self._outputs()["table"]
         self._show_table(table)
         shown = "" if table is None else in_sentences(table.GetAttribute(SUMMARY) or "")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ..errors import Cancelled
 from ..progress import Progress, ProgressEvent
+from .words import plain
 
 MODIFIED = "ModifiedEvent"
 _LAST = -1.0  # priority of an observer: usual ones have 0
@@ -134,7 +135,7 @@ class PanelRun:
         self._ui.progressBar.value = round(100 * event.fraction)
         if not self.is_cancelled:
             figures = "".join(f", {name} {value:.3g}" for name, value in event.figures.items())
-            self._ui.statusLabel.text = event.stage + figures + self._time_left(event.eta_s)
+            self._ui.statusLabel.text = plain(event.stage) + figures + self._time_left(event.eta_s)
         self._process_events()
 
     def _show(self, running: bool) -> None:

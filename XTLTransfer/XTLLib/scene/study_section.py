@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from ..study.measures import MEASURES
 from .button_run import ButtonRun
 from .change import one_change, output_node, remove_node
 from .packages import ensure_packages
 from .panel import Timer
 from .plan_words import study_plan_text
-from .table import Column, fill_table
+from .table import Column, figure_column, fill_table
 from .window import Window
-from .words import shortened
+from .words import plain, shortened
 
 _TITLE = "XTL Transfer"
 _REPORT = "report.html"
@@ -105,8 +106,8 @@ class StudySection:
         ui.runStudyButton.text = self._tr("Resume") if is_begun else self._tr("Run")
         ui.runStudyButton.enabled = not missing
         doing = self._tr("Do the runs that are not finished") if is_begun else self._tr("Do all runs, and report")
-        ui.runStudyButton.toolTip = missing or doing
-        ui.studyLabel.text = self._message or self._run.message or missing
+        ui.runStudyButton.toolTip = plain(missing) or doing
+        ui.studyLabel.text = self._message or self._run.message or plain(missing)
 
     def opened(self, is_collapsed: bool) -> None:
         """The section was opened, or closed."""
@@ -213,18 +214,18 @@ class StudySection:
             text = self._tr(
                 "Study finished; {count} runs failed, the first one: {error} Press Resume to try them again."
             )
-            self._message = text.format(count=len(failures), error=failures[0]["error"])
+            self._message = plain(text.format(count=len(failures), error=failures[0]["error"]))
         self.show_results()
 
     def _show_board(self, board: Mapping[str, Any]) -> None:
         """The state of the runs as a table, a row an arm."""
         arms = board["arms"]
-        means = [np.nan if arm["mean"] is None else arm["mean"] for arm in arms]
         columns = [Column("arm", self._tr("Arm"), np.array([arm["arm"] for arm in arms]))]
         for name, title in (("planned", "Planned"), ("finished", "Finished"), ("failed", "Failed")):
             columns.append(Column(name, self._tr(title), np.array([arm[name] for arm in arms], dtype=np.int32)))
         tip = self._tr("Mean over the finished runs so far: how it goes, not what the report will say")
-        columns.append(Column("mean", f"{board['metric']} so far", np.array(means, dtype=np.float64), "", tip))
+        title = self._tr("{metric} so far").format(metric=MEASURES[board["metric"]].title)
+        columns.append(figure_column("mean", title, [arm["mean"] for arm in arms], "", tip))
         with one_change(self._scene):
             node = output_node(self._state_table(), "vtkMRMLTableNode", "Study state", self._scene)
             node.SetAttribute(_STATE, "state")

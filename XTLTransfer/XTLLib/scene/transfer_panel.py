@@ -24,7 +24,7 @@ from .previewer import ChainChoice, Previewer
 from .study_section import StudySection
 from .when_known import WhenKnown
 from .window import Window
-from .words import in_sentences, shortened
+from .words import in_sentences, plain, shortened
 
 BACKBONES = ("mobilenet_v2", "squeezenet1_0", "resnet18", "resnet50", "densenet121", "vgg16_bn")
 CONVERSIONS = ("inflate", "centre-slice", "acs", "soft-acs", "mean-acs", "slice-stack", "slice-encoder")
@@ -285,7 +285,7 @@ class TransferPanel:
             ui.chainLabel.text = picture_of(boxes, self._words)
             tip = self._tr("{name}: {backbone}, made volumetric by {conversion}")
             tip = tip.format(**{key: self._answer[key] for key in ("name", "backbone", "conversion")})
-            ui.chainLabel.toolTip = tip
+            ui.chainLabel.toolTip = plain(tip)
 
     def _show_enablement(self) -> None:
         ui, parameters, missing = self._ui, self._parameters, self._missing()
@@ -305,7 +305,7 @@ class TransferPanel:
         ui.applyButton.text = self._tr("Resume") if is_resumed else self._tr("Apply")
         ui.applyButton.enabled = not missing and not self._plan.is_running
         doing = self._tr("Go on where the training was stopped") if is_resumed else self._tr("Train the chain")
-        ui.applyButton.toolTip = missing or doing
+        ui.applyButton.toolTip = plain(missing) or doing
         ui.statusLabel.text = self._message or missing or self._unseen()
         ui.showCurveButton.enabled = parameters.trainingCurve is not None
         ui.addToLibraryButton.enabled = bool(ui.resultLineEdit.text) and not self.library.is_running
@@ -315,7 +315,7 @@ class TransferPanel:
         ui.planButton.toolTip = (
             self._tr("Time and memory of every stage, from three steps on a sample of the data (seconds to a minute)")
             if can_plan
-            else missing
+            else plain(missing)
         )
         is_planned = self._planned is None or self._previewer.choice == self._planned
         ui.planLabel.text = (self._plan_text if is_planned else "") or self._plan.message

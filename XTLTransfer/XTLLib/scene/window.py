@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from .words import plain
+
 
 class Window(Protocol):
     """What only the application can do."""
@@ -57,7 +59,7 @@ class SlicerWindow:
     def confirm(self, question: str) -> bool:
         import slicer
 
-        return bool(slicer.util.confirmOkCancelDisplay(question))
+        return bool(slicer.util.confirmOkCancelDisplay(plain(question)))
 
     def ask_for_file(self, title: str, pattern: str) -> str:
         return _path(self._file_dialog.getOpenFileName(_main_window(), title, "", pattern))

@@ -19,6 +19,11 @@ def shortened(text: str, longest: int = 120) -> str:
     return text if len(text) <= longest else f"…{text[1 - longest :]}"
 
 
+def plain(text: str) -> str:
+    """For a tool tip, a message box or a label of rich text, which would take a name such as ``<b>`` for mark-up."""
+    return text.replace("<", "‹")
+
+
 def in_sentences(*texts: str) -> str:
     """Texts in a row, each with a capital letter and a full stop; empty ones are left out."""
     return " ".join(f"{sentence(text)}." for text in texts if text)
