@@ -7,6 +7,7 @@ from typing import Any
 
 import host.ctk_widgets as ctk_widgets
 import slicer
+from lent_worker import wait
 from PySide6 import QtWidgets
 
 _TORCH = "torch", ">=2.3", "", 200.0, 800.0, "for the processor"
@@ -22,11 +23,26 @@ def keep_messages(album: Any, folder: Path) -> None:
     shown.close()
 
 
+def keep_import_questions(album: Any, panel: Any, source: Path) -> None:
+    """The questions before a model that brings code, and whose name is taken, is imported into the library."""
+    (source / "scripts").mkdir(exist_ok=True)
+    (source / "scripts" / "own.py").write_text("print(1)")
+    own, shown = panel.widget._panel.library, _Boxes(album)
+    own._window._file_dialog = type("Files", (), {"getExistingDirectory": lambda *_: str(source)})
+    shown.name = "question-trust"
+    panel.widget.ui.importFolderButton.click()
+    wait(lambda: shown.count == 1)
+    shown.name = "question-replace"
+    wait(lambda: shown.count == 2 and not own.is_running)
+    album.keep_panel(panel, "38-library-replaced")
+    shown.close()
+
+
 class _Boxes:
     """Takes a picture of each message box, instead of waiting for a click."""
 
     def __init__(self, album: Any) -> None:
-        self.album, self.name = album, ""
+        self.album, self.name, self.count = album, "", 0
         self._usual = ctk_widgets.ctkMessageBox.exec_
         ctk_widgets.ctkMessageBox.exec_ = lambda message: self._keep(message)
 
@@ -48,6 +64,7 @@ class _Boxes:
             self._picture(box, f"{self.name}-unfolded")
         self.album.note(f"{self.name}: {message.windowTitle.strip()}", message.text)
         box.deleteLater()
+        self.count += 1
         return QtWidgets.QMessageBox.Ok
 
     def _picture(self, box: QtWidgets.QMessageBox, name: str) -> None:
@@ -70,7 +87,7 @@ def _keep_errors(shown: _Boxes, folder: Path) -> None:
         "memory": MemoryError("of the processor"),
         "disk": OSError(28, "No space left on device"),
         "permission": PermissionError(13, "Permission denied", str(bundle)),
-        "failed": XTLError("the process ended with code 1", ""),
+        "failed": XTLError("the process ended with code 1 and no message", "Run again"),
     }
     for name, error in errors.items():
         shown.name = f"error-{name}"

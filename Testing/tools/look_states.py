@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,6 +119,7 @@ def study(album: Any, folder: Path) -> None:
 
 def library(album: Any, folder: Path) -> None:
     """The section Model library: empty, filled, verified, damaged."""
+    from look_messages import keep_import_questions
     from toy_bundles import write_toy_bundle
     from XTLLib.bundle.library import models_folder
 
@@ -145,6 +148,7 @@ def library(album: Any, folder: Path) -> None:
         own._window._file_dialog = type("Files", (), {"getExistingDirectory": lambda *_: str(folder)})
         ui.importFolderButton.click()
         look("37-library-refused")
+        keep_import_questions(album, panel, write_toy_bundle(folder / "from elsewhere", name="other"))
 
 
 def segment(album: Any, folder: Path) -> None:
@@ -337,12 +341,40 @@ def classify(album: Any, folder: Path) -> None:
         point.SetNthControlPointPositionWorld(0, 3.0, 2.0, 1.0)
         wait(lambda: not panel.widget._movedTimer.active and own._due is None)
         album.keep_panel(panel, "08-rated-again")
+        ui.advancedCollapsibleButton.collapsed = False
+        ui.bundlePathLineEdit.currentPath = str(_calibrated(bundle, folder / "calibrated"))
+        ui.operatingPointComboBox.currentIndex = 1
+        album.keep_panel(panel, "11-calibrated")
+        ui.applyButton.click()
+        wait(lambda: not own.run.is_running)
+        album.keep_panel(panel, "12-rated-with-classes")
+        album.note("12-rated-with-classes", ui.operatingPointLabel.text)
+        table = folder / "truth.csv"
+        table.write_text("finding,r,a,s,significant\n1,3,2,1,TRUE\n2,-7,9,-4,FALSE\n")
+        ui.truthPathLineEdit.currentPath = str(table)
+        album.keep_panel(panel, "13-truth")
+        ui.truthButton.click()
+        album.keep_panel(panel, "14-truth-shown")
         about = panel.widget._about
         about.ui.aboutCollapsibleButton.collapsed = False
         about.ui.selfCheckButton.click()
         album.keep_panel(panel, "09-checking")
         wait(lambda: about.ui.selfCheckText.visible)
         album.keep_panel(panel, "10-self-check")
+
+
+def _calibrated(bundle: Path, path: Path) -> Path:
+    """A copy of a bundle with a calibration and its operating points, on made up scores."""
+    import numpy as np
+    from XTLLib.bundle.calibration import fit_calibration
+
+    shutil.copytree(bundle, path)
+    truth = np.arange(60) % 2
+    scores = np.clip(np.random.default_rng(2).normal(0.45 + 0.1 * truth, 0.1), 0.01, 0.99)
+    calibration = fit_calibration("none", scores, truth, list(range(60)), "sixty made up scores")
+    config = path / "configs" / "xtl.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "calibration": calibration.to_dict()}))
+    return path
 
 
 def messages(album: Any, folder: Path) -> None:
