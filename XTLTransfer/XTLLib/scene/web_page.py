@@ -23,6 +23,7 @@ from .bundle_settings import LARGEST_MINIMUM_MM3, LOWEST_THRESHOLD
 from .offscreen_views import VIEWS
 from .viewed_scene import ViewedScene
 from .web_template import DISCONNECTED, STYLE, TEMPLATE
+from .words import in_sentences
 
 SURFACES = "Surfaces"
 _CLICK = 0.01  # share of a view within which a press and a release are a click
@@ -323,7 +324,7 @@ class Page:
         except Cancelled:
             self._state.status = "Cancelled; the scene is as it was."
         except XTLError as error:
-            self._state.is_failed, self._state.status = True, str(error)
+            self._state.is_failed, self._state.status = True, in_sentences(str(error))
 
     def _build(self) -> None:
         from trame.ui.html import DivLayout

@@ -65,7 +65,7 @@ progress { width: 100%; height: 10px; accent-color: var(--accent); }
   transparent calc(50% - 12px) calc(50% + 12px), #7fb8ff88 calc(50% + 12px)); }
 .view .canvas { overflow: hidden; }
 .view .name { position: absolute; left: 8px; top: 5px; z-index: 2; color: #fff; font-size: 13px; pointer-events: none;
-  text-shadow: 0 0 3px #000, 0 0 3px #000; }
+  text-shadow: 0 0 3px #000, 0 0 3px #000; max-width: calc(50% - 4px); }
 .view .level { position: absolute; right: 8px; top: 5px; z-index: 2; color: #fff; font-size: 12px; white-space: pre;
   pointer-events: none; text-shadow: 0 0 3px #000, 0 0 3px #000; font-variant-numeric: tabular-nums; }
 .view .edge { position: absolute; color: #fff; font-size: 14px; pointer-events: none; user-select: none;
