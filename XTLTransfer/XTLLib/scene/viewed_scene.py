@@ -242,6 +242,10 @@ def _set_visible(result: SceneResult, is_visible: bool) -> None:
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetVisibility(is_visible)
+    if result.task == "classification":
+        behind = node.GetDisplayNode().GetTextProperty()  # names lie over balls of nearly their colour
+        behind.SetBackgroundColor(0.0, 0.0, 0.0)
+        behind.SetBackgroundOpacity(0.6)
 
 
 def _surfaces_of_labels(label_node: Any) -> Any:

@@ -206,7 +206,7 @@ class Page:
         state.is_segmentation = viewed.is_segmentation
         state.threshold, state.minimum_volume = viewed.settings if viewed.is_segmentation else (0.5, 0.0)
         state.limits = [LOWEST_THRESHOLD, min(LARGEST_MINIMUM_MM3, max(_SLIDER_MINIMUM_MM3, state.minimum_volume))]
-        state.bundle_name, state.missing = viewed.model.name, viewed.model.missing()
+        state.bundle_name, state.missing = viewed.model.name, in_sentences(viewed.model.missing())
         self._show_table()
         self._show_places()
         self._draw(*VIEWS, SURFACES)
