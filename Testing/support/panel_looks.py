@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Iterator
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -20,15 +21,28 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 WIDTH = 460  # pixels; Slicer's module panel is 400 to 550 wide
 NARROW = 400
+_LIMIT_S = 120.0
 _ROW = 12  # pixels: what is less apart stands in one row
 _WITH_INNER_PARTS = (QtWidgets.QAbstractSpinBox, QtWidgets.QComboBox, QtWidgets.QAbstractScrollArea)
 
 
 def unfold(panel: boot.Panel) -> None:
-    """Open every section of a panel."""
+    """Open every section of a panel, and wait for what is looked at in the background then."""
     for section in root_of(panel).findChildren(QtWidgets.QWidget):
         if section.metaObject().className() == "ctkCollapsibleButton":
             section.setProperty("collapsed", False)
+    parts = [
+        part
+        for whole in (panel.widget, *vars(panel.widget).values())
+        for part in getattr(whole, "__dict__", {}).values()
+    ]
+    deadline = time.monotonic() + _LIMIT_S
+    while any(
+        getattr(part, "is_running", False) is True or getattr(part, "is_waiting", False) is True for part in parts
+    ):
+        QtWidgets.QApplication.processEvents()
+        time.sleep(0.01)
+        assert time.monotonic() < deadline, "it is still at work"
 
 
 def show_everything(panel: boot.Panel, sentence: str = "") -> None:

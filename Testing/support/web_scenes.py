@@ -73,7 +73,13 @@ def page_of(
     ----------
     home : model library. prelude : Python that the process does first.
     """
-    program = f"{prelude}\nimport sys\nfrom XTLLib.cli import main\nsys.exit(main(sys.argv[1:]))"
+    # A shell starts what runs in its background without Ctrl+C.
+    program = f"""
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+{prelude}
+from XTLLib.cli import main
+sys.exit(main(sys.argv[1:]))"""
     command = [sys.executable, "-c", program, "view", str(scene), "--no-browser", *options]
     with tempfile.TemporaryDirectory() as temporary:
         environment = {**os.environ, "TMPDIR": temporary, **({} if home is None else {"XTL_HOME": str(home)})}
