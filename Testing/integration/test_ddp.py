@@ -76,11 +76,13 @@ def require_equal_logs(one: Path, two: Path) -> None:
         assert row == pytest.approx(other, rel=1e-4)
 
 
+@pytest.mark.long
 def test_two_processes_end_where_one_does(together, alone):
     require_equal(weights_in(together / "plain"), weights_in(alone))
     require_equal_logs(together / "plain", alone)
 
 
+@pytest.mark.long
 def test_so_they_do_with_all_that_changes_the_weights(together, tmp_path):
     case = "all that changes the weights"
     _, expected = trained_together.train(case, tmp_path)

@@ -194,6 +194,7 @@ def test_a_cancel_leaves_a_checkpoint_from_which_the_run_goes_on(study, tmp_path
     assert not checkpoint.exists(), "a finished run needs none"
 
 
+@pytest.mark.long
 @POSIX
 def test_a_ray_cluster_gives_the_same_scores_though_a_worker_is_killed(study, whole, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")

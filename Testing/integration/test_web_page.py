@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from scene_cases import GRIDS, segmentation_result
 from web_browser import at_rest, is_said, page_in, picture
-from web_scenes import NEEDS_BROWSER, NEEDS_TRAME, page_of, save_results
+from web_scenes import NEEDS_BROWSER, NEEDS_TRAME, children_of, page_of, save_results, stopped
 from XTLLib.inference.lesions import find_lesions
 
 slicer = pytest.importorskip("slicer")
@@ -245,9 +246,10 @@ def test_the_model_beside_the_scene_runs_to_its_end_and_gives_the_same_lesions(p
 
 @NEEDS_BROWSER
 def test_a_run_can_be_cancelled_also_by_a_page_that_was_loaded_meanwhile(page, work):
-    page.locator("#run").dblclick()
-    page.reload()
-    page.click("#cancel")
+    with stopped(children_of(os.getpid(), "worker")):  # else it may be done before
+        page.locator("#run").dblclick()
+        page.reload()
+        page.click("#cancel")
     is_said(page, "#status", "ancelled")
     assert row_count(page) == len(work[1].lesions)
     page.wait_for_selector("#run:not([disabled])")

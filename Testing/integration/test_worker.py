@@ -159,6 +159,7 @@ def test_a_moved_finding_sends_no_images_and_is_rated_as_if_it_did(worker, tmp_p
         assert sizes[5] > 0
 
 
+@pytest.mark.long
 def test_fifty_jobs_in_a_row_on_one_process(worker, bundle):
     case = small_brain()
     first = worker.segment(case, bundle).wait()

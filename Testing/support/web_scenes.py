@@ -115,13 +115,29 @@ sys.exit(main(sys.argv[1:]))"""
         assert not list(Path(temporary).glob("xtl-*"))
 
 
-def children_of(pid: int) -> list[int]:
-    """Processes that a process has started, and those that they have; none where the system does not say."""
+def children_of(pid: int, command: str = "") -> list[int]:
+    """Processes that a process has started, and those that they have; none where the system does not say.
+
+    ``command`` : leave out those in whose command it is not.
+    """
     try:
         own = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        found = [one for one in own if command.encode() in Path(f"/proc/{one}/cmdline").read_bytes()]
     except OSError:
         return []
-    return own + [one for child in own for one in children_of(child)]
+    return found + [one for child in own for one in children_of(child, command)]
+
+
+@contextmanager
+def stopped(pids: list[int]) -> Iterator[None]:
+    """Processes stand still meanwhile."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def is_alive(pid: int) -> bool:

@@ -28,6 +28,7 @@ def run(script: str, out: Path, *arguments: str) -> tuple[dict, subprocess.Compl
     return benchmark, done
 
 
+@pytest.mark.long
 def test_methods_take_turns_and_what_is_missing_is_named(tmp_path):
     benchmark, done = run(
         "segmentation_inference.py", tmp_path / "inference.json", "--methods", "nnU-Net v2 without mirroring"
@@ -43,6 +44,7 @@ def test_methods_take_turns_and_what_is_missing_is_named(tmp_path):
     assert len(runs["users"]["MONAI defaults"]) == len(runs["worker"]["ours"]) == 1
 
 
+@pytest.mark.long
 def test_apply_is_timed_warm_and_cold(tmp_path):
     pytest.importorskip("slicer")
     benchmark, _ = run("start_up.py", tmp_path / "start.json")

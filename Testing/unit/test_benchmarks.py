@@ -33,6 +33,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.long
 def test_both_sides_train_the_same_network_on_the_same_shapes(tmp_path):
     out = tmp_path / "out" / "step.json"
     script = FOLDER / "training_step.py"
