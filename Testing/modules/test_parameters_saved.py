@@ -14,7 +14,7 @@ from host.reload import save_and_reload
 
 MODULES = ("XTLTransfer", "XTLSegment", "XTLClassify")
 FOLDER = '/data/Größe 1/it\'s "here"; a:b %20 & <c>'
-WINDOWS = "C:\\Users\\Zoë K\\scene"
+WINDOWS = "C:\\Users\\Über Wald\\scene"
 
 
 def _other(parameter: Any, number: int, scene: Any) -> Any:

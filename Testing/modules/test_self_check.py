@@ -142,13 +142,13 @@ def test_names_of_user_and_computer_are_taken_out(monkeypatch):
 
 
 def test_a_home_folder_of_windows_is_taken_out_as_it_may_be_written(monkeypatch):
-    _on(monkeypatch, "zkern", "PC-12", PureWindowsPath("C:\\Users\\Zoë Kern"))
-    told = "C:\\Users\\Zoë Kern\\a, c:/users/zoë kern/b, ZKERN, of Zoë Kern"
+    _on(monkeypatch, "uwald", "PC-12", PureWindowsPath("C:\\Users\\Über Wald"))
+    told = "C:\\Users\\Über Wald\\a, c:/users/über wald/b, UWALD, of Über Wald"
     assert self_check.without_names(told) == "~\\a, ~/b, <user>, of <user>"
 
 
 def test_of_a_path_in_what_an_import_says_the_last_part_stays(scene, library):
-    problem = "OSError: D:\\mri\\smith, john\\torch.dll, or one of what it needs, is missing"
+    problem = "OSError: D:\\mri\\zebra, fish\\torch.dll, or one of what it needs, is missing"
     text = self_check.make_report([FOUND[0] | {"problem": problem}]).text
     assert "(OSError: .../torch.dll, or one of what it needs, is missing)" in text
 

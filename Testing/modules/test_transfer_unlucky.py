@@ -44,12 +44,12 @@ def end(panel) -> None:
 
 
 NO_PATHS = (
-    ("chain", "C:\\Users\\Zoë Kern\\chain.yaml", "does not exist"),
+    ("chain", "C:\\Users\\Über Wald\\chain.yaml", "does not exist"),
     ("chain", LONG, "too long"),
-    ("output", "C:\\Users\\Zoë Kern\\run", "is no whole path"),
+    ("output", "C:\\Users\\Über Wald\\run", "is no whole path"),
     ("output", "~/run", "is no whole path"),
     ("output", f"/{LONG}", "too long"),
-    ("target", "C:\\Users\\Zoë Kern\\d.json", "d.json does not exist"),
+    ("target", "C:\\Users\\Über Wald\\d.json", "d.json does not exist"),
     ("target", "/x: y'\"{\n#", "does not exist"),
 )
 
@@ -71,7 +71,7 @@ def test_a_path_that_cannot_be_is_said_before_apply(panel, chain, tmp_path, mess
     assert messages == []
 
 
-@pytest.mark.parametrize("path", ["C:\\Users\\Zoë Kern\\x", LONG, "\0", "/proc", "~/x"])
+@pytest.mark.parametrize("path", ["C:\\Users\\Über Wald\\x", LONG, "\0", "/proc", "~/x"])
 def test_a_study_s_path_that_cannot_be_is_said_before_run(panel, chain, path, messages):
     ui = panel.widget.ui
     ui.studyPathLineEdit.currentPath = path

@@ -251,7 +251,7 @@ def test_a_bundle_that_vanishes_between_choosing_and_apply(module, open_ready, b
 
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize(
-    "path", ["C:\\Users\\Zoë Kern\\model", "//server/share/x", "\0", "a" * 5000, "/proc/1", __file__]
+    "path", ["C:\\Users\\Über Wald\\model", "//server/share/x", "\0", "a" * 5000, "/proc/1", __file__]
 )
 def test_a_path_that_is_none_is_said_at_once(module, path, open_ready, messages):
     panel, _ = open_ready(module)
