@@ -47,6 +47,7 @@ def move_slider(page, selector: str, value: float) -> None:
     page.locator(selector).evaluate(
         "(element, value) => { element.value = value; element.dispatchEvent(new Event('input')); }", value
     )
+    at_rest(page)  # "0 lesions" is also in "10 lesions"
 
 
 def label(page, name: str) -> float:
